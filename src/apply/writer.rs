@@ -1,0 +1,273 @@
+//! One transaction: the rows of every projection of a lane, and their checkpoint.
+//!
+//! Everything is sent at once and answered at once: `BEGIN`, a statement a table and pass, the
+//! checkpoint, `COMMIT`. Should any of them fail, Postgres turns the `COMMIT` into a rollback, so
+//! that sending ahead is safe: rows and checkpoint stand or fall together.
+//!
+//! The transaction does not wait for the log to be flushed (`synchronous_commit = off`). A crash of
+//! the server may lose the last of them, rows and checkpoint together; nothing is acknowledged to
+//! the slot before the log has been flushed past [`Written::wal_lsn`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use postgres_types::{ToSql, Type};
+use tokio_postgres::{Client, Error as PgError};
+
+use crate::apply::array::ColumnArray;
+use crate::apply::statement::{Statement, statement};
+use crate::definition::Definition;
+use crate::event::Timestamp;
+use crate::fold::rows::Changes;
+use crate::ident::QualifiedName;
+use crate::lsn::Lsn;
+
+/// Writes the rows of a set of projections over one connection.
+#[derive(Debug)]
+pub struct Writer {
+    client: Client,
+    targets: Vec<Target>,
+    advance: tokio_postgres::Statement,
+    position: tokio_postgres::Statement,
+    open: bool,
+}
+
+/// A projection that a [`Writer`] writes: its prepared statement.
+#[derive(Debug)]
+struct Target {
+    name: String,
+    statement: Statement,
+    prepared: tokio_postgres::Statement,
+}
+
+/// What of a lane's projections moves from where to where, with the rows.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// The projections, by name.
+    pub projections: Vec<String>,
+    /// Their checkpoints as they are now.
+    pub expected: Vec<Lsn>,
+    /// Their checkpoint afterwards: a commit-end LSN.
+    pub next: Lsn,
+    /// When the last covered transaction was committed; `None` where only the position moved.
+    pub committed_at: Option<Timestamp>,
+    /// How many events lie between.
+    pub events: i64,
+}
+
+/// A transaction that was committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// The end of the log after the commit: once flushed up to here, the rows survive a crash.
+    pub wal_lsn: Lsn,
+    /// How long it took, from the first byte sent to the last answer.
+    pub took: Duration,
+}
+
+/// The pending rows of the `target`-th projection.
+#[derive(Debug)]
+pub struct Part {
+    /// Which of the writer's projections.
+    pub target: usize,
+    /// Its rows.
+    pub changes: Changes,
+}
+
+/// Why rows could not be written. Nothing of the transaction remains.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The database refused a projection's rows.
+    #[error("projection `{projection}`: {source}")]
+    Rows {
+        /// Whose rows.
+        projection: String,
+        /// What the database said.
+        #[source]
+        source: PgError,
+    },
+    /// Another process moved the checkpoint: this one is a zombie and must not write.
+    #[error("the checkpoint was moved by somebody else")]
+    Overtaken(#[source] PgError),
+    /// The transaction itself failed.
+    #[error("the transaction failed")]
+    Transaction(#[source] PgError),
+}
+
+/// The SQLSTATE with which `projector.advance` refuses.
+const OVERTAKEN: &str = "PJ001";
+
+type Sent<'a> = Pin<Box<dyn Future<Output = Result<u64, PgError>> + Send + 'a>>;
+
+impl Writer {
+    /// Prepares the statements for `projections`, each with the table its rows go to.
+    ///
+    /// # Errors
+    /// When a table is not what its definition says, or the connection is lost.
+    pub async fn prepare(
+        client: Client,
+        projections: &[(Arc<Definition>, QualifiedName)],
+        events: &QualifiedName,
+    ) -> Result<Self, WriteError> {
+        // plans are made once, whatever the arrays' lengths; and see the module's doc
+        client
+            .batch_execute("set plan_cache_mode = force_generic_plan; set synchronous_commit = off; set enable_seqscan = off; set jit = off")
+            .await
+            .map_err(WriteError::Transaction)?;
+        let mut targets = Vec::with_capacity(projections.len());
+        for (definition, table) in projections {
+            let statement = statement(definition, table, events);
+            let types: Vec<Type> =
+                statement.parameters.iter().map(|it| it.ty(definition)).collect();
+            let prepared =
+                client.prepare_typed(&statement.sql, &types).await.map_err(|source| {
+                    WriteError::Rows { projection: definition.name.clone(), source }
+                })?;
+            targets.push(Target { name: definition.name.clone(), statement, prepared });
+        }
+        let prepare = |sql| client.prepare(sql);
+        let (advance, position) = join(
+            prepare("select projector.advance($1, $2, $3, $4, $5)"),
+            prepare("select pg_current_wal_insert_lsn()"),
+        )
+        .await;
+        let advance = advance.map_err(WriteError::Transaction)?;
+        let position = position.map_err(WriteError::Transaction)?;
+        Ok(Self { client, targets, advance, position, open: false })
+    }
+
+    /// Writes a part of a transaction that goes on: the rows are sent, the checkpoint stays.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the connection must then be given up.
+    pub async fn write_part(&mut self, parts: &[Part]) -> Result<Duration, WriteError> {
+        let started = Instant::now();
+        self.send(parts, None).await?;
+        self.open = true;
+        Ok(started.elapsed())
+    }
+
+    /// Writes rows and checkpoint and commits them.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the connection must then be given up.
+    pub async fn write(&mut self, parts: &[Part], advance: &Advance) -> Result<Written, WriteError> {
+        let started = Instant::now();
+        let wal_lsn = self.send(parts, Some(advance)).await?;
+        self.open = false;
+        Ok(Written { wal_lsn, took: started.elapsed() })
+    }
+
+    /// The connection, for what else is to be done in the open transaction.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn send(&self, parts: &[Part], advance: Option<&Advance>) -> Result<Lsn, WriteError> {
+        let client = &self.client;
+        let passes = passes(parts);
+        let arrays = arrays(&self.targets, parts, &passes);
+        let mut owners = Vec::with_capacity(passes.len());
+        let mut sent: Vec<Sent<'_>> = Vec::with_capacity(passes.len() + 3);
+        if !self.open {
+            sent.push(Box::pin(async { client.batch_execute("begin").await.map(|()| 0) }));
+            owners.push(None);
+        }
+        for ((part, _), parameters) in passes.iter().zip(&arrays) {
+            let Some(target) = self.targets.get(*part) else { continue };
+            owners.push(Some(target));
+            sent.push(Box::pin(execute(client, &target.prepared, parameters)));
+        }
+        let Some(advance) = advance else {
+            check(join_all(sent).await, &owners)?;
+            return Ok(Lsn::ZERO);
+        };
+        owners.extend([None, None]);
+        sent.push(Box::pin(self.advance(advance)));
+        sent.push(Box::pin(async { client.batch_execute("commit").await.map(|()| 0) }));
+        let (results, position) =
+            join(join_all(sent), client.query_one(&self.position, &[])).await;
+        check(results, &owners)?;
+        position.and_then(|row| row.try_get(0)).map_err(WriteError::Transaction)
+    }
+
+    async fn advance(&self, advance: &Advance) -> Result<u64, PgError> {
+        let committed_at = advance.committed_at.map(WireTimestamp);
+        let Advance { projections, expected, next, events, .. } = advance;
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [projections, expected, next, &committed_at, events];
+        self.client.execute(&self.advance, &parameters).await
+    }
+}
+
+async fn execute(
+    client: &Client,
+    statement: &tokio_postgres::Statement,
+    parameters: &[ColumnArray<'_>],
+) -> Result<u64, PgError> {
+    client.execute_raw(statement, parameters.iter().map(|it| it as &(dyn ToSql + Sync))).await
+}
+
+/// For each statement to send: its target, and the numbers of its rows.
+fn passes(parts: &[Part]) -> Vec<(usize, Vec<usize>)> {
+    let mut list = Vec::with_capacity(parts.len());
+    for part in parts {
+        for pass in 0..part.changes.passes {
+            list.push((part.target, part.changes.pass(pass).collect()));
+        }
+    }
+    list
+}
+
+fn arrays<'a>(
+    targets: &[Target],
+    parts: &'a [Part],
+    passes: &'a [(usize, Vec<usize>)],
+) -> Vec<Vec<ColumnArray<'a>>> {
+    let mut list = Vec::with_capacity(passes.len());
+    for (target, rows) in passes {
+        let part = parts.iter().find(|it| it.target == *target);
+        let (Some(part), Some(target)) = (part, targets.get(*target)) else { continue };
+        let array = |&parameter| ColumnArray { changes: &part.changes, rows, parameter };
+        list.push(target.statement.parameters.iter().map(array).collect());
+    }
+    list
+}
+
+/// The first failure is the cause; those after it only say that the transaction is aborted.
+fn check(results: Vec<Result<u64, PgError>>, owners: &[Option<&Target>]) -> Result<(), WriteError> {
+    for (result, owner) in results.into_iter().zip(owners) {
+        let Err(source) = result else { continue };
+        return Err(match owner {
+            Some(target) => WriteError::Rows { projection: target.name.clone(), source },
+            None if source.code().is_some_and(|it| it.code() == OVERTAKEN) => {
+                WriteError::Overtaken(source)
+            }
+            None => WriteError::Transaction(source),
+        });
+    }
+    Ok(())
+}
+
+/// A [`Timestamp`] as a `timestamptz` parameter.
+#[derive(Debug)]
+struct WireTimestamp(Timestamp);
+
+impl ToSql for WireTimestamp {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut postgres_types::private::BytesMut,
+    ) -> Result<postgres_types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0.to_postgres().to_be_bytes());
+        Ok(postgres_types::IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    postgres_types::to_sql_checked!();
+}

@@ -1,0 +1,138 @@
+//! One column of one pending row, and the texts that such columns hold.
+
+use uuid::Uuid;
+
+use crate::definition::Value;
+use crate::event::Timestamp;
+
+/// A column's pending value: plain data that is copied, with its texts kept aside in [`Texts`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell {
+    /// SQL null, or nothing yet.
+    Null,
+    /// `boolean`.
+    Bool(bool),
+    /// Every integer type.
+    Int(i64),
+    /// `real` and `double precision`.
+    Float(f64),
+    /// `uuid`.
+    Uuid(Uuid),
+    /// `timestamptz`.
+    Time(Timestamp),
+    /// Everything else, in Postgres' text form.
+    Text(Text),
+    /// What `append` has gathered: one of the lists of [`Texts`].
+    List(u32),
+}
+
+/// Where a text stands in the buffer of its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text {
+    start: u32,
+    len: u32,
+}
+
+/// The texts of many cells in one buffer, so that a text costs a copy and no allocation.
+#[derive(Debug, Default)]
+pub struct Texts {
+    buffer: String,
+    lists: Vec<String>,
+}
+
+/// More text than 32-bit offsets reach; the engine writes a fold out long before.
+#[derive(Debug, thiserror::Error)]
+#[error("more than 4 GiB of text in one batch")]
+pub struct TooMuchText;
+
+impl Texts {
+    /// Takes a value into the buffer.
+    ///
+    /// # Errors
+    /// When the buffer's offsets would pass 32 bits.
+    pub fn store(&mut self, value: &Value<'_>) -> Result<Cell, TooMuchText> {
+        Ok(match value {
+            Value::Null => Cell::Null,
+            Value::Bool(it) => Cell::Bool(*it),
+            Value::Int(it) => Cell::Int(*it),
+            Value::Float(it) => Cell::Float(*it),
+            Value::Uuid(it) => Cell::Uuid(*it),
+            Value::Time(it) => Cell::Time(*it),
+            Value::Text(it) => Cell::Text(self.push(it)?),
+        })
+    }
+
+    /// Takes a text into the buffer.
+    ///
+    /// # Errors
+    /// When the buffer's offsets would pass 32 bits.
+    pub fn push(&mut self, text: &str) -> Result<Text, TooMuchText> {
+        let start = u32::try_from(self.buffer.len()).map_err(|_| TooMuchText)?;
+        let len = u32::try_from(text.len()).map_err(|_| TooMuchText)?;
+        self.buffer.push_str(text);
+        Ok(Text { start, len })
+    }
+
+    /// What a cell holds, borrowed.
+    pub fn value(&self, cell: Cell) -> Value<'_> {
+        match cell {
+            Cell::Null => Value::Null,
+            Cell::Bool(it) => Value::Bool(it),
+            Cell::Int(it) => Value::Int(it),
+            Cell::Float(it) => Value::Float(it),
+            Cell::Uuid(it) => Value::Uuid(it),
+            Cell::Time(it) => Value::Time(it),
+            Cell::Text(at) => Value::Text(self.get(at).into()),
+            Cell::List(list) => Value::Text(self.list(list).concat().into()),
+        }
+    }
+
+    /// The text that `at` points to.
+    pub fn get(&self, at: Text) -> &str {
+        let start = at.start as usize;
+        self.buffer.get(start..start + at.len as usize).unwrap_or_default()
+    }
+
+    /// A list's text in two parts: all but its closing bracket, and that.
+    pub fn list(&self, list: u32) -> [&str; 2] {
+        let open = self.lists.get(list as usize).map_or("[", String::as_str);
+        [open, if open.starts_with('{') { "}" } else { "]" }]
+    }
+
+    /// Opens a list of one element: a JSON array, or a Postgres array where `bracket` is a brace.
+    ///
+    /// # Errors
+    /// When there are more lists than 32 bits count.
+    pub fn open_list(&mut self, bracket: char, element: &str) -> Result<Cell, TooMuchText> {
+        let list = u32::try_from(self.lists.len()).map_err(|_| TooMuchText)?;
+        self.lists.push(format!("{bracket}{element}"));
+        Ok(Cell::List(list))
+    }
+
+    /// Adds an element to the end of a list.
+    pub fn extend_list(&mut self, list: u32, element: &str) {
+        if let Some(list) = self.lists.get_mut(list as usize) {
+            list.push(',');
+            list.push_str(element);
+        }
+    }
+
+    /// How much memory the texts take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len() + self.lists.iter().map(String::len).sum::<usize>()
+    }
+}
+
+/// Whether a cell holds just this value: how a row is found by its key.
+pub fn equals(texts: &Texts, cell: Cell, value: &Value<'_>) -> bool {
+    match (cell, value) {
+        (Cell::Null, Value::Null) => true,
+        (Cell::Bool(a), Value::Bool(b)) => a == *b,
+        (Cell::Int(a), Value::Int(b)) => a == *b,
+        (Cell::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+        (Cell::Uuid(a), Value::Uuid(b)) => a == *b,
+        (Cell::Time(a), Value::Time(b)) => a == *b,
+        (Cell::Text(a), Value::Text(b)) => texts.get(a) == b,
+        _ => false,
+    }
+}

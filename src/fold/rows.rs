@@ -1,0 +1,184 @@
+//! The pending rows of one projection: one change a row, ready to be written.
+
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use crate::definition::Value;
+use crate::fold::cell::{Cell, Texts, equals};
+
+/// What a batch of events does to the rows of one projection.
+///
+/// A row's columns lie one after the other in `cells`. For each column two bits say how its cell is
+/// meant: *set* (the cell is the column's new value), *delta* (the cell is to be combined with the
+/// stored value by the column's operation), or neither (the column stays as it is).
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// How many cells a row has.
+    pub stride: usize,
+    /// All rows' cells.
+    pub cells: Vec<Cell>,
+    /// One position a cell, where the order of events is `position`; empty otherwise.
+    pub positions: Vec<i64>,
+    /// What is true of a row as a whole.
+    pub rows: Vec<Row>,
+    /// The texts that the cells point to.
+    pub texts: Texts,
+    /// How many passes the rows need; see [`Row::pass`].
+    pub passes: u32,
+    /// How many events were folded.
+    pub events: u64,
+}
+
+/// What is true of a pending row as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Bit *n*: column *n* is set to its cell.
+    pub set: u64,
+    /// Bit *n*: column *n* is combined with its cell.
+    pub delta: u64,
+    /// The highest order (version or position) among the events that touched the row.
+    pub order: i64,
+    /// The epoch that the changes belong to, where the definition has epochs and an event named one.
+    pub epoch: Option<i32>,
+    /// Rows of a later pass are written after those of an earlier one: two changes to one row that
+    /// cannot be put together without knowing what is stored stand in two passes.
+    pub pass: u32,
+    /// The stored row, if any, goes before the changes apply.
+    pub replaced: bool,
+    /// The row does not exist afterwards.
+    pub deleted: bool,
+}
+
+impl Changes {
+    /// No rows, for a definition of `stride` columns.
+    pub fn new(stride: usize, capacity: usize) -> Self {
+        Self {
+            stride,
+            cells: Vec::with_capacity(stride * capacity),
+            rows: Vec::with_capacity(capacity),
+            ..Self::default()
+        }
+    }
+
+    /// The cells of a row.
+    pub fn cells_of(&self, row: usize) -> &[Cell] {
+        self.cells.get(row * self.stride..(row + 1) * self.stride).unwrap_or_default()
+    }
+
+    /// The cell of a column in a row.
+    pub fn cell(&self, row: usize, column: usize) -> Cell {
+        self.cells.get(row * self.stride + column).copied().unwrap_or(Cell::Null)
+    }
+
+    /// Changes a cell.
+    pub fn put(&mut self, row: usize, column: usize, cell: Cell) {
+        if let Some(at) = self.cells.get_mut(row * self.stride + column) {
+            *at = cell;
+        }
+    }
+
+    /// The rows of one pass, in the order in which they were first touched.
+    pub fn pass(&self, pass: u32) -> impl Iterator<Item = usize> + Clone {
+        self.rows.iter().enumerate().filter(move |(_, row)| row.pass == pass).map(|(at, _)| at)
+    }
+
+    /// Whether nothing is to be written.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// About how much memory the changes take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.cells.len() * size_of::<Cell>()
+            + self.positions.len() * size_of::<i64>()
+            + self.rows.len() * size_of::<Row>()
+            + self.texts.bytes()
+    }
+
+    /// The hash of a row's key, the same as [`hash_key`] gives for the key's values.
+    pub fn hash_of(
+        &self,
+        hasher: &foldhash::fast::FixedState,
+        row: usize,
+        columns: &[usize],
+    ) -> u64 {
+        let key: SmallVec<[Value<'_>; 4]> =
+            columns.iter().map(|&column| self.texts.value(self.cell(row, column))).collect();
+        hash_key(hasher, &key)
+    }
+
+    /// Adds a row that has nothing but its key.
+    pub fn open(&mut self, row: Row, with_positions: bool) -> usize {
+        let at = self.rows.len();
+        self.passes = self.passes.max(row.pass + 1);
+        self.rows.push(row);
+        self.cells.resize(self.rows.len() * self.stride, Cell::Null);
+        if with_positions {
+            self.positions.resize(self.cells.len(), 0);
+        }
+        at
+    }
+}
+
+/// Finds the newest pending row of a key, without keeping a copy of the key.
+#[derive(Debug, Default)]
+pub struct KeyIndex {
+    table: HashTable<u32>,
+}
+
+/// The hash of a key's values.
+pub fn hash_key(hasher: &foldhash::fast::FixedState, key: &[Value<'_>]) -> u64 {
+    use std::hash::{BuildHasher, Hash, Hasher};
+    let mut state = hasher.build_hasher();
+    for value in key {
+        match value {
+            Value::Null => state.write_u8(0),
+            Value::Bool(it) => it.hash(&mut state),
+            Value::Int(it) => it.hash(&mut state),
+            Value::Float(it) => it.to_bits().hash(&mut state),
+            Value::Text(it) => it.as_bytes().hash(&mut state),
+            Value::Uuid(it) => it.as_bytes().hash(&mut state),
+            Value::Time(it) => it.hash(&mut state),
+        }
+    }
+    state.finish()
+}
+
+impl KeyIndex {
+    /// The newest row whose key columns hold `key`.
+    pub fn find(
+        &self,
+        hash: u64,
+        changes: &Changes,
+        columns: &[usize],
+        key: &[Value<'_>],
+    ) -> Option<usize> {
+        self.table
+            .find(hash, |&row| Self::same(changes, row, columns, key))
+            .map(|&row| row as usize)
+    }
+
+    /// Makes `row` the newest row of its key; `rehash` gives the hash of an earlier row.
+    pub fn insert(&mut self, hash: u64, row: u32, rehash: impl Fn(u32) -> u64) {
+        self.table.insert_unique(hash, row, |&it| rehash(it));
+    }
+
+    /// Makes `row` stand where `old` stood.
+    pub fn replace(&mut self, hash: u64, old: u32, row: u32) {
+        if let Some(at) = self.table.find_mut(hash, |&it| it == old) {
+            *at = row;
+        }
+    }
+
+    /// Forgets every row.
+    pub fn clear(&mut self) {
+        self.table.clear();
+    }
+
+    fn same(changes: &Changes, row: u32, columns: &[usize], key: &[Value<'_>]) -> bool {
+        columns
+            .iter()
+            .zip(key)
+            .all(|(&column, value)| equals(&changes.texts, changes.cell(row as usize, column), value))
+    }
+}
