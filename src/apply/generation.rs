@@ -150,7 +150,7 @@ impl<'a> Tables<'a> {
             // named by number, so that making the parent twice makes its indexes once
             let name = format!("{}_i{}", table.name.as_str(), number + 1);
             let Ok(name) = Ident::new(name) else { continue };
-            let _ = writeln!(sql, "create index if not exists {name} on {table} ({});", index.sql);
+            let _ = writeln!(sql, "create index if not exists {name} on {table} ({});", index.columns);
         }
     }
 

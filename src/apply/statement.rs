@@ -305,11 +305,11 @@ impl Builder<'_> {
             return cell;
         }
         let set = self.is_set(column);
-        let delta = self.definition.ops_of(column).iter().find(|op| **op != Op::Set);
+        let delta = self.definition.ops_of(column).into_iter().find(|op| *op != Op::Set);
         match delta {
             None => format!("case when {set} then {cell} else {default} end"),
             Some(op) => {
-                let combined = combine(*op, &format!("({default})"), &cell, ty);
+                let combined = combine(op, &format!("({default})"), &cell, ty);
                 let delta = format!("u.d & {} <> 0", bit(column));
                 format!("case when {set} then {cell} when {delta} then {combined} else {default} end")
             }

@@ -8,6 +8,7 @@
 //! The format is described in `docs/projections.md`.
 
 mod model;
+mod shape;
 mod datum;
 mod types;
 mod time;
@@ -25,4 +26,5 @@ pub use self::model::{
     Which,
 };
 pub use self::scope::{Items, Scope, Scratch};
+pub use self::time::text as time_text;
 pub use self::types::{ColumnType, Misfit};

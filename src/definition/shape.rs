@@ -10,12 +10,12 @@ impl Definition {
 
     /// The column that holds the run's id, where a row belongs to one run.
     pub fn run_column(&self) -> Option<usize> {
-        self.key.iter().find(|it| it.value.is_envelope("run_id")).map(|it| it.column)
+        self.key.iter().find(|it| it.value.as_field() == Some("run_id")).map(|it| it.column)
     }
 
     /// Whether no two events ever touch the same row, so that rows are only ever added.
     pub fn is_unique_per_event(&self) -> bool {
-        let names = |field: &str| self.key.iter().any(|it| it.value.is_envelope(field));
+        let names = |field: &str| self.key.iter().any(|it| it.value.as_field() == Some(field));
         let own_keys = self.rules.iter().any(|rule| rule.key.is_some() || rule.delete);
         let unique = names("position") || names("run_id") && (names("version") || names("event_id"));
         unique && !own_keys && self.epoch.is_none() && self.lookups.is_empty()

@@ -79,7 +79,7 @@ fn civil(day: i64) -> Civil {
 }
 
 /// RFC 3339 in UTC, with as many digits as there are; beyond the year 9999, microseconds.
-pub(super) fn text(time: Timestamp) -> String {
+pub fn text(time: Timestamp) -> String {
     match jiff::Timestamp::from_microsecond(time.0) {
         Ok(it) => it.to_string(),
         Err(_) => format!("{} µs", time.0),
