@@ -285,9 +285,10 @@ pub fn decode(frame: &[u8], context: Context) -> Result<Message<'_>, DecodeError
             xid: from.u32("transaction")?,
         }),
         b'C' => Message::Commit(commit(from)?),
-        b'O' => {
-            Message::Origin(Origin { commit_lsn: from.lsn("commit LSN")?, name: from.name("name")? })
-        }
+        b'O' => Message::Origin(Origin {
+            commit_lsn: from.lsn("commit LSN")?,
+            name: from.name("name")?,
+        }),
         b'R' => Message::Relation(Relation::decode(transaction(from, context)?, from)?),
         b'Y' => Message::Type(Type {
             xid: transaction(from, context)?,

@@ -34,11 +34,12 @@ mod message;
 mod relation;
 
 pub use cursor::DecodeError;
-pub use tuple::{Column, Columns, Tuple};
 pub use message::{
-    Begin, Commit, CommitPrepared, Context, Delete, Insert, LogicalMessage, Message, Origin, Prepare,
-    RollbackPrepared, StreamAbort, StreamCommit, StreamStart, Truncate, Type, Update, decode,
+    Begin, Commit, CommitPrepared, Context, Delete, Insert, LogicalMessage, Message, Origin,
+    Prepare, RollbackPrepared, StreamAbort, StreamCommit, StreamStart, Truncate, Type, Update,
+    decode,
 };
 pub use relation::{
     ColumnNames, EventColumns, Field, MissingColumn, Relation, RelationColumn, Relations,
 };
+pub use tuple::{Column, Columns, Tuple};
