@@ -17,14 +17,26 @@ pub struct Timestamp(pub i64);
 pub const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 impl Timestamp {
+    /// After every moment: SQL's `infinity`.
+    pub const INFINITY: Self = Self(i64::MAX);
+
+    /// Before every moment: SQL's `-infinity`.
+    pub const NEG_INFINITY: Self = Self(i64::MIN);
+
     /// From Postgres' binary form: microseconds since 2000-01-01 UTC.
     pub fn from_postgres(micros: i64) -> Self {
-        Self(micros.saturating_add(POSTGRES_EPOCH_MICROS))
+        match micros {
+            i64::MAX | i64::MIN => Self(micros),
+            finite => Self(finite.saturating_add(POSTGRES_EPOCH_MICROS)),
+        }
     }
 
     /// To Postgres' binary form: microseconds since 2000-01-01 UTC.
     pub fn to_postgres(self) -> i64 {
-        self.0.saturating_sub(POSTGRES_EPOCH_MICROS)
+        match self {
+            Self::INFINITY | Self::NEG_INFINITY => self.0,
+            Self(finite) => finite.saturating_sub(POSTGRES_EPOCH_MICROS),
+        }
     }
 }
 
