@@ -8,5 +8,6 @@
 )]
 
 mod embedded;
+mod http;
 mod order;
 mod support;
