@@ -1,1 +1,3 @@
-//! (to come)
+//! The command line: one file a verb.
+
+pub mod status;

@@ -7,5 +7,7 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
+mod embedded;
+mod http;
 mod order;
 mod support;
