@@ -85,15 +85,14 @@ impl<'a> Tables<'a> {
         sql
     }
 
-    /// Puts `next` in the place of whatever generation the parent has, `current`, and drops that.
-    pub fn swap(&self, current: Option<&QualifiedName>, next: &QualifiedName) -> String {
-        let mut sql = String::new();
-        if let Some(current) = current {
-            let _ = writeln!(sql, "alter table {} detach partition {current};", self.parent);
-            let _ = writeln!(sql, "drop table {current};");
-        }
-        let _ = writeln!(sql, "alter table {} attach partition {next} default;", self.parent);
-        sql
+    /// Takes the current generation out and drops it.
+    pub fn detach(&self, current: &QualifiedName) -> String {
+        format!("alter table {} detach partition {current};\ndrop table {current};\n", self.parent)
+    }
+
+    /// Lets a generation serve.
+    pub fn attach(&self, next: &QualifiedName) -> String {
+        format!("alter table {} attach partition {next} default;\n", self.parent)
     }
 
     /// Every column of the table with its declaration, hidden ones included.

@@ -149,23 +149,35 @@ impl Writer {
         Ok(started.elapsed())
     }
 
-    /// Writes rows and checkpoint and commits them.
+    /// Writes rows and checkpoints and commits them; with neither, nothing is sent.
     ///
     /// # Errors
     /// See [`WriteError`]; the connection must then be given up.
-    pub async fn write(&mut self, parts: &[Part], advance: &Advance) -> Result<Written, WriteError> {
+    pub async fn write(
+        &mut self,
+        parts: &[Part],
+        advances: &[Advance],
+    ) -> Result<Written, WriteError> {
         let started = Instant::now();
-        let wal_lsn = self.send(parts, Some(advance)).await?;
+        if parts.is_empty() && advances.is_empty() && !self.open {
+            return Ok(Written { wal_lsn: Lsn::ZERO, took: Duration::ZERO });
+        }
+        let wal_lsn = self.send(parts, Some(advances)).await?;
         self.open = false;
         Ok(Written { wal_lsn, took: started.elapsed() })
     }
 
-    /// The connection, for what else is to be done in the open transaction.
+    /// The connection, for what else belongs into the open transaction.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    async fn send(&self, parts: &[Part], advance: Option<&Advance>) -> Result<Lsn, WriteError> {
+    /// Goes on in a transaction that was begun on the connection before.
+    pub fn resume(&mut self) {
+        self.open = true;
+    }
+
+    async fn send(&self, parts: &[Part], advances: Option<&[Advance]>) -> Result<Lsn, WriteError> {
         let client = &self.client;
         let passes = passes(parts);
         let arrays = arrays(&self.targets, parts, &passes);
@@ -180,12 +192,15 @@ impl Writer {
             owners.push(Some(target));
             sent.push(Box::pin(execute(client, &target.prepared, parameters)));
         }
-        let Some(advance) = advance else {
+        let Some(advances) = advances else {
             check(join_all(sent).await, &owners)?;
             return Ok(Lsn::ZERO);
         };
-        owners.extend([None, None]);
-        sent.push(Box::pin(self.advance(advance)));
+        for advance in advances {
+            owners.push(None);
+            sent.push(Box::pin(self.advance(advance)));
+        }
+        owners.push(None);
         sent.push(Box::pin(async { client.batch_execute("commit").await.map(|()| 0) }));
         let (results, position) =
             join(join_all(sent), client.query_one(&self.position, &[])).await;

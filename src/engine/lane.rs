@@ -1,0 +1,363 @@
+//! A lane: the projections that commit together, in one task, over one connection.
+//!
+//! ```text
+//! queue ──▶ fold (while the last transaction is being written) ──▶ write ──▶ committed
+//! ```
+//!
+//! A lane takes whatever waits. When it is quiet that is one event, written at once; when it is busy
+//! batches gather in the fold for as long as the transaction before them takes, so that the busier
+//! it is the more events share a row change and a commit.
+//!
+//! A source transaction too large to be held is written in parts, inside one target transaction that
+//! ends with it. A projection that a rule fails on leaves the lane; what it had folded is dropped,
+//! and its checkpoint stays where it is.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::apply::writer::{Advance, Part, WriteError, Writer, Written};
+use crate::definition::Scope;
+use crate::definition::Scratch;
+use crate::engine::progress::{LaneProgress, MemberProgress, Progress};
+use crate::event::Batch;
+use crate::event::Timestamp;
+use crate::fold::Fold;
+use crate::fold::FoldError;
+use crate::lsn::Lsn;
+use crate::metrics::Metrics;
+use crate::redact::Redactor;
+
+/// What the reader gives to a lane.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// Events of committed transactions.
+    Batch(Arc<Batch>),
+    /// Nothing up to here: the checkpoint may advance.
+    Idle(Lsn),
+}
+
+/// A projection left its lane.
+#[derive(Debug)]
+pub struct Departure {
+    /// The projection.
+    pub projection: String,
+    /// Why.
+    pub error: FoldError,
+}
+
+/// Why a lane ended before its queue did.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// The rows could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A projection left in the midst of a transaction that is written in parts: its rows must go
+    /// with the transaction.
+    #[error("projection `{0}` failed inside a large transaction")]
+    Torn(String),
+}
+
+/// What all lanes of a session share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Where positions are kept.
+    pub progress: Arc<Progress>,
+    /// Counted per batch.
+    pub metrics: Arc<Metrics>,
+    /// What `redact()` hides.
+    pub redactor: Arc<Redactor>,
+    /// Who is told of failures.
+    pub departures: mpsc::Sender<Departure>,
+    /// Bytes of pending rows at which a lane stops to take more.
+    pub pending_limit: usize,
+}
+
+/// A lane at work.
+#[derive(Debug)]
+pub struct Lane {
+    number: usize,
+    shared: Shared,
+    members: Vec<Member>,
+    queue: mpsc::Receiver<Delivery>,
+    pending: Pending,
+}
+
+/// A projection in its lane.
+#[derive(Debug)]
+struct Member {
+    /// Which of the writer's targets.
+    target: usize,
+    fold: Fold,
+    /// Up to where its rows are committed, or will be when what is being written is.
+    checkpoint: Lsn,
+    /// Events folded since.
+    events: u64,
+    failed: bool,
+}
+
+/// What has been taken from the queue and is not being written.
+#[derive(Debug, Default)]
+struct Pending {
+    /// The end of the last complete transaction.
+    covered: Option<Lsn>,
+    committed_at: Option<Timestamp>,
+    /// Whether a transaction has begun and not ended.
+    is_open: bool,
+    /// Whether a part of it has been written.
+    is_partly_written: bool,
+}
+
+type Writing = Pin<Box<dyn Future<Output = (Writer, Vec<Part>, Result<Done, WriteError>)> + Send>>;
+
+/// A write that succeeded.
+enum Done {
+    Part(Duration),
+    Whole { written: Written, checkpoint: Checkpoint },
+}
+
+/// What a transaction makes durable.
+#[derive(Clone, Debug)]
+struct Checkpoint {
+    covered: Lsn,
+    committed_at: Option<Timestamp>,
+    /// Per member, the events that it moved over; `None` for one that had left.
+    events: Vec<Option<u64>>,
+}
+
+impl Lane {
+    /// The `number`-th lane: its projections with their checkpoints, in the order of the writer's
+    /// targets.
+    pub fn new(
+        number: usize,
+        projections: Vec<(Fold, Lsn)>,
+        queue: mpsc::Receiver<Delivery>,
+        shared: Shared,
+    ) -> Self {
+        let member = |(target, (fold, checkpoint))| Member {
+            target,
+            fold,
+            checkpoint,
+            events: 0,
+            failed: false,
+        };
+        let members = projections.into_iter().enumerate().map(member).collect();
+        Self { number, shared, members, queue, pending: Pending::default() }
+    }
+
+    /// Works until the queue is closed and everything in it is written.
+    ///
+    /// # Errors
+    /// When rows cannot be written. What was not committed is lost and will come again.
+    pub async fn run(mut self, writer: Writer) -> Result<(), LaneError> {
+        let mut writer = Some(writer);
+        let mut writing: Option<Writing> = None;
+        let mut closed = false;
+        loop {
+            if writing.is_none()
+                && let Some(idle) = writer.take()
+            {
+                match self.begin_writing(idle) {
+                    Ok(begun) => writing = Some(begun),
+                    Err(idle) if closed => {
+                        drop(idle);
+                        return Ok(());
+                    }
+                    Err(idle) => writer = Some(idle),
+                }
+            }
+            let takes_more = !closed && self.pending_bytes() < self.shared.pending_limit;
+            // both branches may be dropped at any await: the write goes on where it is kept, and a
+            // receive that was not completed has taken nothing
+            tokio::select! {
+                biased;
+                (idle, parts, result) = finish(&mut writing) => {
+                    writing = None;
+                    drop(parts);
+                    self.written(result?);
+                    writer = Some(idle);
+                }
+                delivery = self.queue.recv(), if takes_more => match delivery {
+                    Some(Delivery::Batch(batch)) => self.fold(&batch)?,
+                    Some(Delivery::Idle(lsn)) => self.pending.idle(lsn),
+                    None => closed = true,
+                },
+            }
+        }
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.members.iter().map(|it| it.fold.changes().bytes()).sum()
+    }
+
+    /// Starts to write what is pending, if it is time: at the end of a transaction, or in the midst
+    /// of one when memory is used up. Gives the writer back otherwise.
+    fn begin_writing(&mut self, mut writer: Writer) -> Result<Writing, Writer> {
+        let is_due = if self.pending.is_open {
+            self.shared.pending_limit <= self.pending_bytes()
+        } else {
+            self.pending.covered.is_some()
+        };
+        if !is_due {
+            return Err(writer);
+        }
+        let mut parts = Vec::with_capacity(self.members.len());
+        for member in self.members.iter_mut().filter(|it| !it.failed) {
+            let changes = member.fold.take();
+            if !changes.is_empty() {
+                parts.push(Part { target: member.target, changes });
+            }
+        }
+        self.pending.is_partly_written = self.pending.is_open;
+        if self.pending.is_open {
+            return Ok(Box::pin(async move {
+                let result = writer.write_part(&parts).await;
+                (writer, parts, result.map(Done::Part))
+            }));
+        }
+        let covered = self.pending.covered.take().unwrap_or_default();
+        let committed_at = self.pending.committed_at.take();
+        let advances = self.advances(covered, committed_at);
+        let moved = |it: &mut Member| (!it.failed).then(|| std::mem::take(&mut it.events));
+        let events = self.members.iter_mut().map(moved).collect();
+        let checkpoint = Checkpoint { covered, committed_at, events };
+        for member in self.members.iter_mut().filter(|it| !it.failed) {
+            member.checkpoint = member.checkpoint.max(covered);
+        }
+        Ok(Box::pin(async move {
+            let result = writer.write(&parts, &advances).await;
+            (writer, parts, result.map(|written| Done::Whole { written, checkpoint }))
+        }))
+    }
+
+    /// The checkpoints to move: one group for all projections that moved over as many events.
+    fn advances(&self, next: Lsn, committed_at: Option<Timestamp>) -> Vec<Advance> {
+        let mut groups: Vec<Advance> = Vec::with_capacity(1);
+        for member in self.members.iter().filter(|it| !it.failed && it.checkpoint < next) {
+            let events = i64::try_from(member.events).unwrap_or(i64::MAX);
+            let name = member.fold.definition().name.clone();
+            match groups.iter_mut().find(|it| it.events == events) {
+                Some(group) => {
+                    group.projections.push(name);
+                    group.expected.push(member.checkpoint);
+                }
+                None => groups.push(Advance {
+                    projections: vec![name],
+                    expected: vec![member.checkpoint],
+                    next,
+                    committed_at,
+                    events,
+                }),
+            }
+        }
+        groups
+    }
+
+    fn written(&mut self, done: Done) {
+        let metrics = Arc::clone(&self.shared.metrics);
+        let stage = |stage: &str, took: Duration| {
+            let labels = [self.progress().name.as_str(), stage];
+            metrics.batch_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+        };
+        match done {
+            Done::Part(took) => stage("apply", took),
+            Done::Whole { written, checkpoint } => {
+                stage("commit", written.took);
+                let Checkpoint { covered, committed_at, events } = checkpoint;
+                for (progress, events) in self.progress().members.iter().zip(events) {
+                    let Some(events) = events else { continue };
+                    progress.advance(progress.checkpoint().max(covered), events);
+                    metrics.events_total.with_label_values(&[&progress.name]).inc_by(events);
+                }
+                self.progress().commit(covered, written.wal_lsn, committed_at);
+                self.shared.progress.notify();
+            }
+        }
+    }
+
+    fn fold(&mut self, batch: &Batch) -> Result<(), LaneError> {
+        let started = Instant::now();
+        let shared = self.shared.clone();
+        let mut scratch = Scratch::default();
+        for transaction in batch.transactions() {
+            self.pending.is_open = true;
+            for event in batch.events_of(transaction) {
+                let scope = Scope::new(event, &mut scratch, &shared.redactor);
+                for at in 0..self.members.len() {
+                    let Some(member) = self.members.get_mut(at) else { break };
+                    if member.failed || transaction.is_covered_by(member.checkpoint) {
+                        continue;
+                    }
+                    member.events += 1;
+                    if let Err(error) = member.fold.event(&scope) {
+                        let projection = error.projection.clone();
+                        self.depart(at, error);
+                        if self.pending.is_partly_written {
+                            return Err(LaneError::Torn(projection));
+                        }
+                    }
+                }
+            }
+            if let Some(end) = transaction.end_lsn {
+                self.pending.is_open = false;
+                self.pending.covered = Some(end);
+                self.pending.committed_at = Some(transaction.committed_at);
+            }
+        }
+        let labels = [self.progress().name.as_str(), "fold"];
+        let took = started.elapsed().as_secs_f64();
+        shared.metrics.batch_seconds.with_label_values(&labels).observe(took);
+        Ok(())
+    }
+
+    fn depart(&mut self, at: usize, error: FoldError) {
+        let Some(member) = self.members.get_mut(at) else { return };
+        member.failed = true;
+        member.events = 0;
+        drop(member.fold.take());
+        if let Some(progress) = self.progress().members.get(at) {
+            progress.fail();
+        }
+        let projection = error.projection.clone();
+        // there is room for every projection, and each leaves once
+        let sent = self.shared.departures.try_send(Departure { projection, error });
+        if let Err(error) = sent {
+            tracing::error!(%error, "a failed projection could not be reported");
+        }
+    }
+
+    fn progress(&self) -> &LaneProgress {
+        self.shared.progress.lanes().get(self.number).expect("a lane has its own progress")
+    }
+}
+
+impl Pending {
+    fn idle(&mut self, lsn: Lsn) {
+        if !self.is_open {
+            self.covered = Some(self.covered.map_or(lsn, |it| it.max(lsn)));
+        }
+    }
+}
+
+/// The end of what is being written; never, where nothing is.
+async fn finish(
+    writing: &mut Option<Writing>,
+) -> (Writer, Vec<Part>, Result<Done, WriteError>) {
+    match writing {
+        Some(it) => it.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The positions of a lane's members at the start of a session.
+pub fn member_progress(projections: &[(Fold, Lsn, u64)]) -> Vec<MemberProgress> {
+    projections
+        .iter()
+        .map(|(fold, checkpoint, events)| {
+            MemberProgress::new(fold.definition().name.clone(), *checkpoint, *events)
+        })
+        .collect()
+}

@@ -1,0 +1,289 @@
+//! The reader: one OS thread that owns the replication connection.
+//!
+//! It decodes what the socket brings, hands batches to the lanes, and tells the server what is
+//! durable. Status updates never wait for the lanes: while a queue is full the reader goes on to
+//! report, it only stops to read.
+//!
+//! The server sends each row by itself and would wake a waiting reader for each. When there is more
+//! than one gulp to read, the thread sleeps for a moment first and lets the kernel's buffer fill, so
+//! that both sides do the work of many rows at once. A real sleep of a real thread: a timer of the
+//! runtime costs more than it saves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::assembler::{AssembleError, Assembler, Step};
+use crate::engine::lane::Delivery;
+use crate::engine::progress::Progress;
+use crate::lsn::Lsn;
+use crate::metrics::Metrics;
+use crate::pgoutput::{Context, DecodeError, decode};
+use crate::wal::error::WalError;
+use crate::wal::frame::Frame;
+use crate::wal::stream::Stream;
+
+/// More than this at once means that more is waiting.
+const BEHIND_BYTES: usize = 64 * 1024;
+/// How long to let the kernel's buffer fill when behind.
+const GATHER: Duration = Duration::from_micros(300);
+/// A batch is handed over at this size even when more is waiting, so that the lanes have work.
+const BATCH_BYTES_WHEN_BEHIND: usize = 1024 * 1024;
+/// How often positions are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the server hears from us although nothing has changed.
+const REPORT_AT_LEAST: Duration = Duration::from_secs(5);
+/// An idle checkpoint moves when the log has grown this much …
+const IDLE_BYTES: u64 = 64 * 1024;
+/// … or has grown at all in this time: the checkpoint itself is log.
+const IDLE_PERIOD: Duration = Duration::from_secs(10);
+/// But not more often than this, in a busy database.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why the reader ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    /// The connection or the server.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The server sent what we cannot read.
+    #[error("a replication message cannot be read")]
+    Decode(#[from] DecodeError),
+    /// The messages are no events.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// A lane has ended, and with it the session.
+    #[error("lane {0} ended")]
+    LaneEnded(usize),
+}
+
+/// Reads one stream.
+#[derive(Debug)]
+pub struct Reader {
+    stream: Stream,
+    assembler: Assembler,
+    lanes: Vec<mpsc::Sender<Delivery>>,
+    progress: Arc<Progress>,
+    metrics: Arc<Metrics>,
+    limits: BatchLimits,
+    /// Ends the reading: what has been received is still handed over.
+    stop: CancellationToken,
+    tick: Interval,
+    reported_at: Instant,
+    idle_at: Instant,
+    idle_lsn: Lsn,
+}
+
+/// When a batch is full.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// Events.
+    pub events: usize,
+    /// Bytes of events.
+    pub bytes: usize,
+}
+
+impl Reader {
+    /// Must be made and run inside the runtime of the reader's own thread.
+    pub fn new(
+        stream: Stream,
+        assembler: Assembler,
+        lanes: Vec<mpsc::Sender<Delivery>>,
+        (progress, metrics): (Arc<Progress>, Arc<Metrics>),
+        limits: BatchLimits,
+        stop: CancellationToken,
+    ) -> Self {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = Instant::now();
+        let idle_lsn = progress.durable();
+        Self {
+            stream,
+            assembler,
+            lanes,
+            progress,
+            metrics,
+            limits,
+            stop,
+            tick,
+            reported_at: now,
+            idle_at: now,
+            idle_lsn,
+        }
+    }
+
+    /// Reads until told to stop, then closes the queues, waits for the lanes to finish, and tells
+    /// the server the last position. `drained` resolves when the lanes have written everything.
+    ///
+    /// # Errors
+    /// When the stream ends by itself.
+    pub async fn run(mut self, drained: CancellationToken) -> Result<(), ReaderError> {
+        self.read().await?;
+        self.lanes.clear();
+        while !drained.is_cancelled() {
+            tokio::select! {
+                () = drained.cancelled() => {}
+                _ = self.tick.tick() => self.report(false).await?,
+            }
+        }
+        self.report(true).await?;
+        self.stream.flush().await?;
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), ReaderError> {
+        let mut behind = false;
+        loop {
+            let asked = self.decode(behind).await?;
+            let ends_whole = !self.assembler.is_within_transaction();
+            if !behind && ends_whole && !self.assembler.batch().is_empty() {
+                self.hand_over().await?;
+            }
+            if asked {
+                self.report(true).await?;
+            }
+            if behind {
+                std::thread::sleep(GATHER);
+            }
+            // every branch may be dropped: filling loses nothing, and the others only wake
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                filled = self.stream.fill() => behind = BEHIND_BYTES <= filled?,
+                _ = self.tick.tick() => {
+                    behind = false;
+                    self.report(false).await?;
+                    self.idle().await?;
+                }
+            }
+        }
+    }
+
+    /// Takes every frame that is buffered, and hands over batches that are full on the way. Whether
+    /// the server asked for a reply.
+    async fn decode(&mut self, behind: bool) -> Result<bool, ReaderError> {
+        let mut asked = false;
+        loop {
+            let full = self.take_frames(behind, &mut asked)?;
+            if !full {
+                return Ok(asked);
+            }
+            self.hand_over().await?;
+        }
+    }
+
+    /// Takes frames until there is none (false) or the batch is full (true).
+    fn take_frames(&mut self, behind: bool, asked: &mut bool) -> Result<bool, ReaderError> {
+        let enough = if behind { BATCH_BYTES_WHEN_BEHIND } else { self.limits.bytes };
+        let enough = enough.min(self.limits.bytes);
+        while let Some(frame) = self.stream.next()? {
+            match frame {
+                Frame::Data { start, end, message } => {
+                    self.progress.receive(start.max(end));
+                    let step = self.assembler.message(&decode(message, Context::Whole)?)?;
+                    match step {
+                        Step::Committed { end_lsn, has_events } => {
+                            self.progress.receive(end_lsn);
+                            if has_events {
+                                self.progress.hand_over(end_lsn);
+                                self.metrics.transactions_total.inc();
+                            }
+                        }
+                        Step::Tampering(kind) => {
+                            tracing::warn!(
+                                ?kind,
+                                lsn = %start,
+                                "history was changed: the publication reports more than inserts"
+                            );
+                        }
+                        Step::Nothing | Step::Event | Step::Message(_) => {}
+                    }
+                }
+                Frame::Keepalive { end, reply_requested } => {
+                    self.progress.receive(end);
+                    *asked |= reply_requested;
+                }
+            }
+            let batch = self.assembler.batch();
+            if enough <= batch.bytes() || self.limits.events <= batch.len() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn hand_over(&mut self) -> Result<(), ReaderError> {
+        let batch = self.assembler.take();
+        if let Some(last) = batch.transactions().last() {
+            let seconds = Duration::from_micros(last.committed_at.0.try_into().unwrap_or(0));
+            self.metrics.last_event_timestamp_seconds.set(seconds.as_secs_f64());
+        }
+        self.deliver(&Delivery::Batch(Arc::new(batch))).await
+    }
+
+    /// Gives a delivery to every lane, and goes on to report while a queue is full.
+    async fn deliver(&mut self, delivery: &Delivery) -> Result<(), ReaderError> {
+        for number in 0..self.lanes.len() {
+            let waited = Instant::now();
+            let mut full = false;
+            loop {
+                let Some(lane) = self.lanes.get(number) else { break };
+                let permit = lane.reserve();
+                // a permit that was not given has taken no place
+                tokio::select! {
+                    biased;
+                    permit = permit => {
+                        permit.map_err(|_| ReaderError::LaneEnded(number))?.send(delivery.clone());
+                        break;
+                    }
+                    _ = self.tick.tick() => {
+                        full = true;
+                        self.report(false).await?;
+                    }
+                }
+            }
+            if full && let Some(lane) = self.progress.lanes().get(number) {
+                let seconds = waited.elapsed().as_secs_f64();
+                let counter = &self.metrics.queue_full_seconds_total;
+                counter.with_label_values(&[lane.name.as_str()]).inc_by(seconds);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the server what is durable: when that has changed, when it was long ago, or `now`.
+    async fn report(&mut self, now: bool) -> Result<(), ReaderError> {
+        let durable = self.progress.durable();
+        let changed = self.progress.acknowledged() < durable;
+        if now || changed || REPORT_AT_LEAST <= self.reported_at.elapsed() {
+            let received = self.progress.received();
+            self.stream.send_status(received, durable, durable, false).await?;
+            self.progress.acknowledge(durable);
+            self.reported_at = Instant::now();
+        }
+        for (lane, progress) in self.lanes.iter().zip(self.progress.lanes()) {
+            let waiting = lane.max_capacity() - lane.capacity();
+            let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+            self.metrics.queue_batches.with_label_values(&[progress.name.as_str()]).set(waiting);
+        }
+        Ok(())
+    }
+
+    /// Where nothing is on its way but the log grows, checkpoints follow it, so that the server need
+    /// not keep it for us.
+    async fn idle(&mut self) -> Result<(), ReaderError> {
+        let received = self.progress.received();
+        let grown = received.bytes_since(self.idle_lsn.max(self.progress.durable()));
+        let since = self.idle_at.elapsed();
+        let is_due = IDLE_BYTES <= grown && IDLE_PAUSE <= since || 0 < grown && IDLE_PERIOD <= since;
+        if !is_due || self.assembler.is_within_transaction() || !self.progress.is_idle() {
+            return Ok(());
+        }
+        self.idle_at = Instant::now();
+        self.idle_lsn = received;
+        self.deliver(&Delivery::Idle(received)).await
+    }
+}
