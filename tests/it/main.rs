@@ -7,5 +7,6 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
+mod definition;
 mod order;
 mod support;
