@@ -7,24 +7,35 @@
 //!
 //! The format is described in `docs/projections.md`.
 
+pub mod case;
+mod load;
+mod draft;
+mod check;
+mod columns;
+mod order;
+mod hash;
+mod problem;
+mod near;
 mod model;
 mod shape;
+mod expr;
+mod scope;
+mod json;
+mod tree;
+mod time;
 mod datum;
 mod types;
-mod time;
 mod decimal;
-mod json;
-mod near;
-mod tree;
-mod scope;
-mod expr;
 
+pub use self::check::parse;
 pub use self::datum::{Datum, Value};
 pub use self::expr::{EvalError, Expr, ExprError};
+pub use self::load::{load, parse_all, read};
 pub use self::model::{
     Column, Definition, Epoch, EventMatch, Index, KeyPart, Lookup, Op, Operation, Order, Rule,
     Which,
 };
+pub use self::problem::Problem;
 pub use self::scope::{Items, Scope, Scratch};
 pub use self::time::text as time_text;
 pub use self::types::{ColumnType, Misfit};

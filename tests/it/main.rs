@@ -9,5 +9,6 @@
 
 mod embedded;
 mod http;
+mod definition;
 mod order;
 mod support;
