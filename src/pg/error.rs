@@ -174,6 +174,7 @@ impl ConnectError {
             | Self::Tls(_)
             | Self::NoPassword { .. }
             | Self::Authentication { .. } => Class::Config,
+            Self::Refused { source, .. } if is_pooler(source) => Class::Config,
             Self::Refused { source, .. } => source.class(),
             Self::Protocol { .. } => Class::Refused,
         }
@@ -183,18 +184,28 @@ impl ConnectError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Unreachable { source, .. } => match source.kind() {
-                io::ErrorKind::ConnectionRefused => "nothing listens there: is Postgres running, and is this its port?",
-                io::ErrorKind::NotFound => "there is no such socket: is Postgres running, and is this its unix_socket_directories?",
+                io::ErrorKind::ConnectionRefused => {
+                    "nothing listens there: is Postgres running, and is this its port?"
+                }
+                io::ErrorKind::NotFound => {
+                    "there is no such socket: is Postgres running, and is this its unix_socket_directories?"
+                }
                 io::ErrorKind::PermissionDenied => "this user may not use the socket",
                 _ => "check the address, the network and the firewall",
             },
-            Self::UnknownHost { .. } => "check the host in the connection string; some providers' direct hosts have IPv6 addresses only",
+            Self::UnknownHost { .. } => {
+                "check the host in the connection string; some providers' direct hosts have IPv6 addresses only"
+            }
             Self::Timeout { .. } => "check the address and the firewall, or raise connect_timeout",
-            Self::NoTls { .. } => "switch TLS on at the server (ssl = on), or set sslmode=prefer where the network can be trusted",
+            Self::NoTls { .. } => {
+                "switch TLS on at the server (ssl = on), or set sslmode=prefer where the network can be trusted"
+            }
             Self::Handshake { source, .. } => return Some(handshake_hint(source)),
             Self::Tls(error) => return error.hint(),
             Self::NoPassword { .. } => "put it into the connection string, PGPASSWORD or ~/.pgpass",
-            Self::Refused { source, user, database, .. } => return refused_hint(source, user, database),
+            Self::Refused { source, user, database, .. } => {
+                return refused_hint(source, user, database);
+            }
             Self::Authentication { .. } | Self::Broken { .. } => return None,
             Self::Protocol { .. } => "is this the port of Postgres?",
         };
@@ -227,8 +238,7 @@ fn handshake_hint(error: &io::Error) -> String {
 }
 
 fn refused_hint(error: &ServerError, user: &str, database: &str) -> Option<String> {
-    // A pooler answers for a server it hides; its own words are the only sign.
-    if error.message.contains("unsupported startup parameter") {
+    if is_pooler(error) {
         return Some(POOLER_HINT.to_owned());
     }
     Some(match error.code.as_str() {
@@ -243,6 +253,11 @@ fn refused_hint(error: &ServerError, user: &str, database: &str) -> Option<Strin
         "42501" => format!("alter role \"{user}\" replication, or as its provider says"),
         _ => return error.hint.clone(),
     })
+}
+
+/// A pooler answers for a server it hides; its own words are the only sign.
+fn is_pooler(error: &ServerError) -> bool {
+    error.message.contains("unsupported startup parameter")
 }
 
 /// What to do when a pooler stands where the server should.
