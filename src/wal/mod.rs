@@ -1,1 +1,38 @@
-//! (to come)
+//! The way in: the write-ahead log as a stream of logical replication messages.
+//!
+//! A replication connection is an ordinary one whose start-up packet says `replication=database`. It
+//! speaks the simple query protocol until `START_REPLICATION`, and copies in both directions after:
+//!
+//! ```text
+//! connect ──▶ log-in ──▶ idle ──START_REPLICATION──▶ streaming ──CopyDone──▶ draining ──▶ closed
+//!                        │  ▲                         server: XLogData, keepalive
+//!                        └──┘ simple_query            we: status updates
+//! ```
+//!
+//! [`Connection`] is the connection while idle, [`Stream`] while streaming. [`Acknowledgement`] keeps
+//! what may be told to the server apart from what was merely received. Reading is split in two:
+//! [`Stream::fill`] waits for bytes, [`Stream::next`] takes frames out of them without waiting or
+//! copying, so that a reader can take thousands between two system calls.
+//!
+//! What it does not do: decode pgoutput, reconnect, keep time. Those belong to the caller.
+//!
+//! See "Streaming Replication Protocol" and "Logical Streaming Replication Protocol" in the
+//! PostgreSQL documentation. tokio-postgres cannot do any of this: it has neither the start-up
+//! parameter nor CopyBoth.
+
+pub mod error;
+pub mod frames;
+pub mod auth;
+pub mod conn;
+pub mod slot;
+pub mod frame;
+pub mod stream;
+pub mod ack;
+pub mod backoff;
+
+pub use ack::Acknowledgement;
+pub use backoff::Backoff;
+pub use conn::{Connection, Row};
+pub use error::{Reason, WalError};
+pub use frame::Frame;
+pub use stream::{Stream, StreamOptions};

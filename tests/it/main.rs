@@ -7,5 +7,6 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
+mod embedded;
 mod order;
 mod support;

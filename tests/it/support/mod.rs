@@ -1,1 +1,4 @@
 //! What the tests stand on.
+
+pub(crate) mod cluster;
+pub(crate) mod eventually;

@@ -1,0 +1,170 @@
+//! A Postgres of its own for each test: a copy of a data directory that was made once.
+//!
+//! One each, because a replication slot waits for every open transaction of its cluster, so tests
+//! on a shared one would stall one another; a copy takes 0.2 s.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use projector::embedded::{Account, Binaries, Options, Places, Server, initialize};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tokio_postgres::{Client, NoTls};
+
+/// A running throwaway Postgres, gone with its directory when dropped. Nothing in it survives a
+/// crash of the machine, everything a crash of its own.
+pub(crate) struct Cluster {
+    server: Option<Server>,
+    options: Options,
+    url: String,
+    socket_url: String,
+}
+
+impl Cluster {
+    /// Starts one with `wal_level = logical`, on a Unix socket and a free TCP port.
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts one with further settings: `("max_slot_wal_keep_size", "4MB")`.
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        let data = tokio::task::spawn_blocking(fresh_data).await.unwrap();
+        let mut options = Options::new(data, binaries().clone());
+        options.port = Some(0);
+        options.fsync = false;
+        options.settings = vec![("shared_buffers".into(), "16MB".into())];
+        let more = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        options.settings.extend(more);
+        let server = Server::start(options.clone()).await.unwrap();
+        // The port is kept, so that whoever is connected finds it again after a restart.
+        options.port = server.port();
+        let (url, socket_url) = (server.url(), server.socket_url());
+        Self { server: Some(server), options, url, socket_url }
+    }
+
+    /// A connection URL over TCP, with the password.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A connection URL over the Unix socket.
+    pub(crate) fn socket_url(&self) -> &str {
+        &self.socket_url
+    }
+
+    /// The TCP port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.options.port.unwrap()
+    }
+
+    /// Connects over the Unix socket.
+    pub(crate) async fn client(&self) -> Client {
+        let (client, connection) = tokio_postgres::connect(&self.socket_url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Runs statements, separated by semicolons, on a connection of their own.
+    pub(crate) async fn batch(&self, sql: &str) {
+        self.client().await.batch_execute(sql).await.unwrap_or_else(|error| {
+            let server = error.as_db_error().map(ToString::to_string);
+            panic!("{}\n{sql}", server.unwrap_or_else(|| error.to_string()))
+        });
+    }
+
+    /// Kills the postmaster as the kernel would: no shutdown, no checkpoint. Its children notice
+    /// and end.
+    pub(crate) fn kill9(&mut self) {
+        let server = self.server.take().expect("it runs");
+        kill_process(server.pid(), Signal::KILL).unwrap();
+    }
+
+    /// Shuts it down in good order.
+    pub(crate) async fn stop(&mut self) {
+        self.server.take().expect("it runs").stop().await.unwrap();
+    }
+
+    /// Starts it, after shutting it down where it runs; same data, same URLs.
+    pub(crate) async fn restart(&mut self) {
+        if self.server.is_some() {
+            self.stop().await;
+        }
+        self.server = Some(Server::start(self.options.clone()).await.unwrap());
+    }
+
+    /// Whether it runs.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        Some(self.server.as_ref()?.pid())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        // A killed server's children may still be writing; what stays goes with the next sweep.
+        drop(std::fs::remove_dir_all(&self.options.data));
+    }
+}
+
+/// The version under test: `PROJECTOR_TEST_POSTGRES` (`16`, as fetched by `.ci/postgres 16`), or
+/// whatever this machine has.
+pub(crate) fn binaries() -> &'static Binaries {
+    static FOUND: OnceLock<Binaries> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let fetched = target.join("postgres");
+        let major = std::env::var("PROJECTOR_TEST_POSTGRES").ok().map(|it| it.parse().unwrap());
+        Places::new(&fetched, |name| std::env::var_os(name)).find(major).unwrap_or_else(|| {
+            let version = major.map_or_else(|| "16".to_owned(), |it| it.to_string());
+            panic!("no such PostgreSQL on this machine; get one with `.ci/postgres {version}`")
+        })
+    })
+}
+
+/// A directory for tests that Postgres' user may enter: below `target/`, or, where that is closed
+/// to it, below the one for temporary files.
+pub(crate) fn scratch() -> &'static Path {
+    static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+    SCRATCH.get_or_init(|| {
+        let usual = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+        let closed = Account::for_server().unwrap().is_some_and(|it| !it.reaches(&usual.join("x")));
+        let user = rustix::process::geteuid().as_raw();
+        let other = std::env::temp_dir().join(format!("projector-tests-{user}"));
+        let folder = if closed { other } else { usual };
+        std::fs::create_dir_all(&folder).unwrap();
+        sweep(&folder);
+        folder
+    })
+}
+
+/// A path below [`scratch`] that no other test has; with the process id in it for the [`sweep`].
+pub(crate) fn fresh_path() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    scratch().join(format!("{}-{number}", std::process::id()))
+}
+
+fn fresh_data() -> PathBuf {
+    let template = scratch().join(format!("template-{}", binaries().version()));
+    let account = Account::for_server().unwrap();
+    // Small WAL segments: less to copy, and a limit on kept WAL is soon reached.
+    initialize(&template, binaries(), account.as_ref(), &["--wal-segsize=1".into()]).unwrap();
+    let data = fresh_path();
+    let copied = Command::new("cp").arg("-Rp").args([&template, &data]).status().unwrap();
+    assert!(copied.success(), "cp -Rp {} {}", template.display(), data.display());
+    data
+}
+
+/// Removes what test processes left that were killed. Their servers ended by themselves.
+fn sweep(folder: &Path) {
+    for entry in folder.read_dir().unwrap().filter_map(Result::ok) {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|it| it.split_once('-')?.0.parse().ok());
+        let Some(owner) = owner.and_then(Pid::from_raw) else { continue };
+        if test_kill_process(owner) == Err(rustix::io::Errno::SRCH) {
+            // Another process may be sweeping too.
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}
