@@ -20,7 +20,11 @@ Every key of projector.toml is also a variable: PROJECTOR_SECTION_KEY.";
 /// Read models that follow an append-only Postgres table: exactly once, within milliseconds.
 #[derive(Debug, Parser)]
 #[command(name = "projector", version, max_term_width = 80, after_help = AFTER_HELP)]
-#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What every verb takes.
     #[command(flatten)]

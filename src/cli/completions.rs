@@ -2,9 +2,9 @@
 
 use clap::CommandFactory;
 
+use crate::cli::Exit;
 use crate::cli::args::{Cli, CompletionsArgs};
 use crate::cli::out::Out;
-use crate::cli::Exit;
 
 pub(super) fn run(args: &CompletionsArgs, out: &Out) -> anyhow::Result<Exit> {
     let mut script = Vec::new();

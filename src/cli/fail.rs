@@ -81,7 +81,7 @@ impl Error for Failure {
 }
 
 /// Prints `error` and says how to end. A reader that has gone away is no error.
-pub fn report(error: &anyhow::Error, out: &Out) -> Exit {
+pub(super) fn report(error: &anyhow::Error, out: &Out) -> Exit {
     if error.chain().any(|it| matches!(it.downcast_ref(), Some(OutError::Closed))) {
         return Exit::DONE;
     }
@@ -103,7 +103,10 @@ fn sentences(error: &(dyn Error + 'static)) -> Vec<String> {
     if let Some(error) = error.downcast_ref::<tokio_postgres::error::DbError>() {
         let code = error.code().code();
         let more = [error.detail(), error.hint()].into_iter().flatten().map(str::to_owned);
-        return [format!("{} (SQLSTATE {code})", error.message())].into_iter().chain(more).collect();
+        return [format!("{} (SQLSTATE {code})", error.message())]
+            .into_iter()
+            .chain(more)
+            .collect();
     }
     match error.to_string() {
         text if text == "db error" => Vec::new(),

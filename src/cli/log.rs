@@ -24,7 +24,9 @@ pub(super) fn start(loaded: &Loaded, service: bool) {
     let lines = fmt()
         .with_env_filter(EnvFilter::new(level))
         .with_writer(io::stderr)
-        .with_ansi(terminal && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never)
+        .with_ansi(
+            terminal && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never,
+        )
         .with_target(false);
     // Only a second start in one process can fail, and then the first one's log is in place.
     drop(if text { lines.try_init() } else { lines.json().flatten_event(true).try_init() });

@@ -29,10 +29,7 @@ use crate::cli::out::Out;
 use crate::config::{self, Environment};
 
 /// Runs the program: `arguments` with its own name first, and the environment as it was.
-pub fn start(
-    arguments: impl IntoIterator<Item = OsString>,
-    environment: Environment,
-) -> ExitCode {
+pub fn start(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
     let cli = match Cli::of(arguments) {
         Ok(cli) => cli,
         Err(error) => {
