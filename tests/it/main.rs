@@ -8,5 +8,7 @@
 )]
 
 mod embedded;
+mod migrate;
 mod order;
 mod support;
+mod write_side;
