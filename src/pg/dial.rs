@@ -125,12 +125,17 @@ async fn open(
             let path = directory.join(format!(".s.PGSQL.{}", host.port));
             let socket = UnixStream::connect(path).await;
             let socket = socket.map_err(|source| ConnectError::Unreachable { at: at(), source })?;
-            return Ok(Link { wire: Wire::Unix(socket), server_end_point: None, host: host.clone() });
+            return Ok(Link {
+                wire: Wire::Unix(socket),
+                server_end_point: None,
+                host: host.clone(),
+            });
         }
         Address::Tcp { host, ip } => (host, ip.as_ref().unwrap_or(host)),
     };
     let mut socket = connect_tcp(host, ip).await?;
-    let plain = |socket| Link { wire: Wire::Tcp(socket), server_end_point: None, host: host.clone() };
+    let plain =
+        |socket| Link { wire: Wire::Tcp(socket), server_end_point: None, host: host.clone() };
     let Some(tls) = tls.filter(|_| encryption != Encryption::Off) else {
         return Ok(plain(socket));
     };
@@ -144,8 +149,7 @@ async fn open(
     let failed = |source| ConnectError::Handshake { at: at(), source };
     let name = ServerName::try_from(name.clone())
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream =
-        TlsConnector::from(tls.clone()).connect(name, socket).await.map_err(failed)?;
+    let stream = TlsConnector::from(tls.clone()).connect(name, socket).await.map_err(failed)?;
     let certificates = stream.get_ref().1.peer_certificates();
     let server_end_point =
         certificates.and_then(<[_]>::first).and_then(|it| tls::server_end_point(it));

@@ -183,18 +183,28 @@ impl ConnectError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Unreachable { source, .. } => match source.kind() {
-                io::ErrorKind::ConnectionRefused => "nothing listens there: is Postgres running, and is this its port?",
-                io::ErrorKind::NotFound => "there is no such socket: is Postgres running, and is this its unix_socket_directories?",
+                io::ErrorKind::ConnectionRefused => {
+                    "nothing listens there: is Postgres running, and is this its port?"
+                }
+                io::ErrorKind::NotFound => {
+                    "there is no such socket: is Postgres running, and is this its unix_socket_directories?"
+                }
                 io::ErrorKind::PermissionDenied => "this user may not use the socket",
                 _ => "check the address, the network and the firewall",
             },
-            Self::UnknownHost { .. } => "check the host in the connection string; some providers' direct hosts have IPv6 addresses only",
+            Self::UnknownHost { .. } => {
+                "check the host in the connection string; some providers' direct hosts have IPv6 addresses only"
+            }
             Self::Timeout { .. } => "check the address and the firewall, or raise connect_timeout",
-            Self::NoTls { .. } => "switch TLS on at the server (ssl = on), or set sslmode=prefer where the network can be trusted",
+            Self::NoTls { .. } => {
+                "switch TLS on at the server (ssl = on), or set sslmode=prefer where the network can be trusted"
+            }
             Self::Handshake { source, .. } => return Some(handshake_hint(source)),
             Self::Tls(error) => return error.hint(),
             Self::NoPassword { .. } => "put it into the connection string, PGPASSWORD or ~/.pgpass",
-            Self::Refused { source, user, database, .. } => return refused_hint(source, user, database),
+            Self::Refused { source, user, database, .. } => {
+                return refused_hint(source, user, database);
+            }
             Self::Authentication { .. } | Self::Broken { .. } => return None,
             Self::Protocol { .. } => "is this the port of Postgres?",
         };

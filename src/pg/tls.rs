@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -27,9 +29,9 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::der::oid::db::rfc5912::{
-    ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ECDSA_WITH_SHA_512, ID_MD_5, ID_SHA_1, MD_5_WITH_RSA_ENCRYPTION,
-    SHA_1_WITH_RSA_ENCRYPTION, SHA_256_WITH_RSA_ENCRYPTION, SHA_384_WITH_RSA_ENCRYPTION,
-    SHA_512_WITH_RSA_ENCRYPTION,
+    ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ECDSA_WITH_SHA_512, ID_MD_5, ID_SHA_1,
+    MD_5_WITH_RSA_ENCRYPTION, SHA_1_WITH_RSA_ENCRYPTION, SHA_256_WITH_RSA_ENCRYPTION,
+    SHA_384_WITH_RSA_ENCRYPTION, SHA_512_WITH_RSA_ENCRYPTION,
 };
 
 use crate::pg::settings::{RootCertificates, Settings, SslMode};
@@ -71,9 +73,8 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError>
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let check_name = settings.sslmode == SslMode::VerifyFull;
-    let check_chain = check_name
-        || settings.sslmode == SslMode::VerifyCa
-        || settings.root_certificates.is_some();
+    let check_chain =
+        check_name || settings.sslmode == SslMode::VerifyCa || settings.root_certificates.is_some();
     let trust = if check_chain {
         let certificates = authorities(settings.root_certificates.as_ref())?;
         let mut roots = RootCertStore::empty();
@@ -91,9 +92,7 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError>
     Ok(Arc::new(config))
 }
 
-fn authorities(
-    given: Option<&RootCertificates>,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn authorities(given: Option<&RootCertificates>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let (certificates, origin) = match given {
         Some(RootCertificates::File(file)) => {
             let failed = |source| TlsError::File { file: file.clone(), source };
@@ -197,8 +196,12 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Er
 pub fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let algorithm = Certificate::from_der(certificate).ok()?.signature_algorithm.oid;
     let digest = match algorithm {
-        ID_MD_5 | ID_SHA_1 | MD_5_WITH_RSA_ENCRYPTION | SHA_1_WITH_RSA_ENCRYPTION
-        | SHA_256_WITH_RSA_ENCRYPTION | ECDSA_WITH_SHA_256 => Sha256::digest(certificate).to_vec(),
+        ID_MD_5
+        | ID_SHA_1
+        | MD_5_WITH_RSA_ENCRYPTION
+        | SHA_1_WITH_RSA_ENCRYPTION
+        | SHA_256_WITH_RSA_ENCRYPTION
+        | ECDSA_WITH_SHA_256 => Sha256::digest(certificate).to_vec(),
         SHA_384_WITH_RSA_ENCRYPTION | ECDSA_WITH_SHA_384 => Sha384::digest(certificate).to_vec(),
         SHA_512_WITH_RSA_ENCRYPTION | ECDSA_WITH_SHA_512 => Sha512::digest(certificate).to_vec(),
         _ => return None,
@@ -218,7 +221,10 @@ mod tests {
     fn a_root_file_that_is_not_there_is_named() {
         let error = client_config(&settings("host=h sslmode=verify-ca sslrootcert=/no/ca.pem"));
 
-        assert_eq!(error.unwrap_err().to_string(), "cannot read root certificates from `/no/ca.pem`");
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "cannot read root certificates from `/no/ca.pem`"
+        );
     }
 
     #[test]

@@ -10,4 +10,5 @@
 mod embedded;
 mod http;
 mod order;
+mod status;
 mod support;

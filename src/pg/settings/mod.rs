@@ -176,9 +176,17 @@ impl Settings {
         let environment = |name: &str| environment(name).filter(|it| !it.is_empty());
         let given = text::parameters(text)?;
         let get = |parameter: &str, variable: &str| {
-            given.get(parameter).filter(|it| !it.is_empty()).cloned().or_else(|| environment(variable))
+            given
+                .get(parameter)
+                .filter(|it| !it.is_empty())
+                .cloned()
+                .or_else(|| environment(variable))
         };
-        for (parameter, only) in [("client_encoding", "UTF8"), ("sslnegotiation", "postgres"), ("target_session_attrs", "any")] {
+        for (parameter, only) in [
+            ("client_encoding", "UTF8"),
+            ("sslnegotiation", "postgres"),
+            ("target_session_attrs", "any"),
+        ] {
             if given.get(parameter).is_some_and(|it| !it.eq_ignore_ascii_case(only)) {
                 return Err(SettingsError::Unsupported(parameter.to_owned()));
             }
@@ -199,8 +207,7 @@ impl Settings {
         };
 
         let ports = ports(get("port", "PGPORT").as_deref().unwrap_or_default())?;
-        let mut hosts =
-            addresses(get("host", "PGHOST"), get("hostaddr", "PGHOSTADDR"), &ports)?;
+        let mut hosts = addresses(get("host", "PGHOST"), get("hostaddr", "PGHOSTADDR"), &ports)?;
         for host in &mut hosts {
             let name = host.name_in_password_file();
             host.password = password
@@ -296,7 +303,9 @@ fn addresses(
     if (!ips.is_empty() && !names.is_empty() && ips.len() != names.len())
         || (ports.len() != 1 && ports.len() != count)
     {
-        return Err(SettingsError::Syntax("host, hostaddr and port have different numbers of entries"));
+        return Err(SettingsError::Syntax(
+            "host, hostaddr and port have different numbers of entries",
+        ));
     }
     let hosts = (0..count).map(|index| {
         let port = ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
