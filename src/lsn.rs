@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use postgres_types::{FromSql, IsNull, PgLsn, ToSql, Type, private::BytesMut};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A log sequence number: a byte position in the write-ahead log, printed as Postgres prints it
 /// (`0/16B3748`).
@@ -63,6 +63,12 @@ impl Serialize for Lsn {
     }
 }
 
+impl<'de> Deserialize<'de> for Lsn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 type SqlError = Box<dyn std::error::Error + Sync + Send>;
 
 impl ToSql for Lsn {
@@ -97,6 +103,14 @@ mod tests {
         #[test]
         fn printing_and_parsing_an_lsn_gives_it_back(raw: u64) {
             prop_assert_eq!(Lsn(raw).to_string().parse(), Ok(Lsn(raw)));
+        }
+
+        #[test]
+        fn an_lsn_in_json_is_its_text(raw: u64) {
+            let json = serde_json::to_string(&Lsn(raw)).unwrap();
+
+            prop_assert_eq!(&json, &format!("\"{}\"", Lsn(raw)));
+            prop_assert_eq!(serde_json::from_str::<Lsn>(&json).unwrap(), Lsn(raw));
         }
 
         #[test]

@@ -10,20 +10,24 @@ mod fail;
 mod log;
 mod context;
 
+mod migrate;
 mod append;
+pub mod status;
 mod check;
-mod completions;
+mod doctor;
 mod tail;
+mod completions;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use args::{
     AppendArgs, CheckArgs, Cli, Color, Command, CompletionsArgs, DevArgs, DoctorArgs, Format,
-    Global, MigrateArgs, RunArgs, StatusArgs, TailArgs, TestArgs,
+    Global, MigrateArgs, RunArgs, TailArgs, TestArgs,
 };
 pub use context::Context;
 pub use fail::{Exit, Failure};
+pub use status::StatusArgs;
 
 use crate::cli::out::Out;
 use crate::config::{self, Environment};
@@ -59,10 +63,13 @@ fn begin(cli: Cli, out: Out, environment: Environment) -> anyhow::Result<Exit> {
 /// The verb.
 async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
+        Command::Migrate(args) => migrate::run(&args, context).await,
         Command::Append(args) => append::run(args, context).await,
+        Command::Status(args) => status::run(args, context).await,
         Command::Check(args) => check::run(&args, context),
-        Command::Completions(args) => completions::run(&args, &context.out),
+        Command::Doctor(DoctorArgs {}) => doctor::run(context).await,
         Command::Tail(args) => tail::run(args, context).await,
-        _ => Ok(Exit::FAILED),
+        Command::Completions(args) => completions::run(&args, &context.out),
+        Command::Dev(_) | Command::Run(_) => Err(Failure::new("this build has no engine").into()),
     }
 }

@@ -33,6 +33,8 @@ pub use units::{Period, Size, UnitError};
 use load::Values;
 use setting::Setting;
 
+use crate::ident::{Ident, QualifiedName};
+
 /// A key as the loader and the reference page see it.
 struct Key {
     name: &'static str,
@@ -107,7 +109,7 @@ section! {
         /// libpq (`PGHOST`, `PGUSER`, `PGPASSFILE` …). A direct connection or a pooler in session
         /// mode; a pooler in transaction mode cannot replicate.
         database_url: Option<Secret> = "",
-        /// The schema of the read models.
+        /// The schema of the read models, and of the events table unless `[source]` names another.
         schema: Ident = "public",
         /// The folder of the definitions, relative to the working directory.
         projections: PathBuf = "projections",
@@ -133,8 +135,9 @@ section! {
         slot: Ident = "projector",
         /// The publication, which `projector migrate` creates.
         publication: Ident = "projector",
-        /// The schema of the events table, where `append_events` is too.
-        schema: Ident = "public",
+        /// The schema of the events table and of `append_events`; as the read models' when not
+        /// given.
+        schema: Option<Ident> = "",
         /// The events table.
         table: Ident = "events",
         /// The columns of the events table whose names differ from the envelope's, for a table
@@ -200,4 +203,14 @@ section! {
     }
 }
 
-use crate::ident::Ident;
+impl Config {
+    /// The schema of the events table.
+    pub fn events_schema(&self) -> &Ident {
+        self.source.schema.as_ref().unwrap_or(&self.schema)
+    }
+
+    /// The events table.
+    pub fn events_table(&self) -> QualifiedName {
+        QualifiedName { schema: self.events_schema().clone(), name: self.source.table.clone() }
+    }
+}

@@ -1,1 +1,3 @@
-//! (to come)
+//! Everything together: [`status`] is what it says about itself.
+
+pub mod status;

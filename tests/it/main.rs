@@ -7,8 +7,12 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
+mod cli;
+mod config;
 mod embedded;
+mod http;
 mod migrate;
 mod order;
+mod status;
 mod support;
 mod write_side;

@@ -36,7 +36,7 @@ struct Summary {
 
 pub(super) async fn run(args: AppendArgs, context: &Context) -> anyhow::Result<Exit> {
     let client = context.connect("append").await?;
-    let statement = calls::prepare(&client, &context.config().source.schema).await?;
+    let statement = calls::prepare(&client, context.config().events_schema()).await?;
     if io::stdin().is_terminal() {
         context.out.note("reading events from the terminal, one JSON object a line; Ctrl-D ends");
     }

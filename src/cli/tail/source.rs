@@ -44,7 +44,7 @@ impl Tables {
         let source = &config.source;
         Self {
             log: QualifiedName { schema: config.schema.clone(), name: run_log },
-            events: QualifiedName { schema: source.schema.clone(), name: source.table.clone() },
+            events: config.events_table(),
             position: source.columns.position.clone(),
             run_id: source.columns.run_id.clone(),
             version: source.columns.version.clone(),
