@@ -1,0 +1,109 @@
+//! The hash of a definition: the same for the same meaning.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use super::model::{Definition, EventMatch, KeyPart, Rule};
+
+/// Says which normal form was hashed; a new one makes every projection build anew.
+const FORM: &str = "projection 1";
+
+/// SHA-256 of the normal form, in hexadecimal.
+///
+/// The normal form has neither comments, blanks nor the order of keys, but the order of columns and
+/// rules. The lane is not in it: it says when rows are written, not what they are.
+pub(super) fn of(definition: &Definition) -> String {
+    let mut form = Form(Sha256::new());
+    form.line(&[FORM, &definition.name]);
+    for column in &definition.columns {
+        let words: Vec<_> = column.declared.split_whitespace().collect();
+        form.line(&["column", column.name.as_str(), &words.join(" ")]);
+    }
+    form.key(definition, "key", &definition.key);
+    if let Some(tenant) = definition.tenant {
+        form.line(&["tenant", name(definition, tenant)]);
+    }
+    for index in &definition.indexes {
+        form.line(&["index", &index.columns]);
+    }
+    let mut lookups: Vec<_> = definition.lookups.iter().collect();
+    lookups.sort_by_key(|it| it.column);
+    for lookup in lookups {
+        let which = format!("{:?}", lookup.which);
+        form.line(&["lookup", name(definition, lookup.column), &which]);
+        let path: Vec<_> = lookup.path.iter().map(String::as_str).collect();
+        form.line(&path);
+    }
+    if let Some(epoch) = &definition.epoch {
+        form.line(&["epoch", name(definition, epoch.column), epoch.value.text()]);
+        let mut keep: Vec<_> = epoch.keep.iter().map(|it| name(definition, *it)).collect();
+        keep.sort_unstable();
+        form.line(&keep);
+    }
+    for rule in &definition.rules {
+        form.rule(definition, rule);
+    }
+    form.finish()
+}
+
+fn name(definition: &Definition, column: usize) -> &str {
+    definition.columns.get(column).map_or("", |it| it.name.as_str())
+}
+
+struct Form(Sha256);
+
+impl Form {
+    /// Each part with its length, so that no two lines look alike.
+    fn line(&mut self, parts: &[&str]) {
+        self.0.update(parts.len().to_le_bytes());
+        for part in parts {
+            self.0.update(part.len().to_le_bytes());
+            self.0.update(part.as_bytes());
+        }
+    }
+
+    fn key(&mut self, definition: &Definition, label: &str, key: &[KeyPart]) {
+        for part in key {
+            self.line(&[label, name(definition, part.column), part.value.text()]);
+        }
+    }
+
+    fn rule(&mut self, definition: &Definition, rule: &Rule) {
+        self.line(&["on"]);
+        match &rule.events {
+            EventMatch::Any => self.line(&["event", "*"]),
+            EventMatch::Types(types) => {
+                let mut types: Vec<_> = types.iter().map(String::as_str).collect();
+                types.sort_unstable();
+                self.line(&types);
+            }
+        }
+        for (label, expr) in [("when", &rule.when), ("foreach", &rule.foreach)] {
+            if let Some(expr) = expr {
+                self.line(&[label, expr.text()]);
+            }
+        }
+        if let Some(key) = &rule.key {
+            self.key(definition, "rule key", key);
+        }
+        if rule.delete {
+            self.line(&["delete"]);
+        }
+        // one operation a column, so their order means nothing
+        let mut operations: Vec<_> = rule.operations.iter().collect();
+        operations.sort_by_key(|it| it.column);
+        for it in operations {
+            self.line(&[it.op.name(), name(definition, it.column), it.value.text()]);
+        }
+    }
+
+    fn finish(self) -> String {
+        let mut text = String::with_capacity(64);
+        for byte in self.0.finalize() {
+            // a String takes everything
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}

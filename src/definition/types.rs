@@ -1,0 +1,289 @@
+//! Column types, and which values fit them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::datum::{Datum, Value};
+use super::{decimal, time};
+use crate::event::Timestamp;
+
+/// The type of a column, as far as values are checked before Postgres sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ColumnType {
+    /// `boolean`
+    Bool,
+    /// `smallint`
+    Int2,
+    /// `integer`
+    Int4,
+    /// `bigint`
+    Int8,
+    /// `real`
+    Float4,
+    /// `double precision`
+    Float8,
+    /// `numeric`
+    Numeric,
+    /// `text`
+    Text,
+    /// `uuid`
+    Uuid,
+    /// `timestamptz`
+    Timestamptz,
+    /// `date`
+    Date,
+    /// `json`
+    Json,
+    /// `jsonb`
+    Jsonb,
+    /// Anything else, by its SQL name: sent as text and cast by Postgres.
+    Other(String),
+}
+
+/// A value that a column cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, found {found}")]
+pub struct Misfit {
+    /// What the column takes.
+    pub expected: String,
+    /// What came, shortened.
+    pub found: String,
+}
+
+impl ColumnType {
+    /// The value as the column takes it. Null fits every column here; `not null` is Postgres' to
+    /// refuse.
+    ///
+    /// # Errors
+    /// When it is of another kind, out of range, or holds a NUL character.
+    pub fn fit<'a>(&self, datum: Datum<'a>) -> Result<Value<'a>, Misfit> {
+        if datum.is_null() {
+            return Ok(Value::Null);
+        }
+        let fitted = match self {
+            Self::Bool => boolean(&datum),
+            Self::Int2 => integer(&datum, i16::MIN.into(), i16::MAX.into()),
+            Self::Int4 => integer(&datum, i32::MIN.into(), i32::MAX.into()),
+            Self::Int8 => integer(&datum, i64::MIN, i64::MAX),
+            Self::Float4 => float(&datum, f32::MAX.into()),
+            Self::Float8 => float(&datum, f64::MAX),
+            Self::Numeric => return self.or_misfit(datum, numeric),
+            Self::Uuid => uuid(&datum),
+            Self::Timestamptz => moment(&datum).map(Value::Time),
+            Self::Date => date(&datum),
+            Self::Text => return self.or_misfit(datum, text),
+            Self::Json | Self::Jsonb => return self.or_misfit(datum, json),
+            Self::Other(_) if self.element().is_some() => array(&datum),
+            Self::Other(_) => return self.or_misfit(datum, text),
+        };
+        fitted.ok_or_else(|| self.misfit(&datum))
+    }
+
+    /// The element's type, of an array type.
+    pub fn element(&self) -> Option<Self> {
+        let Self::Other(name) = self else { return None };
+        Some(Self::named(name.strip_suffix("[]")?))
+    }
+
+    /// Whether `add` can sum its values.
+    pub fn is_numeric(&self) -> bool {
+        self.is_integer() || matches!(self, Self::Float4 | Self::Float8 | Self::Numeric)
+    }
+
+    /// Whether it is one of the three integer types.
+    pub fn is_integer(&self) -> bool {
+        matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
+    }
+
+    /// Whether `min` and `max` can compare its values here as Postgres would.
+    pub fn is_ordered(&self) -> bool {
+        self.is_numeric() || matches!(self, Self::Timestamptz | Self::Date)
+    }
+
+    /// Gives `datum` away to `fit`, which gives it back when it does not fit.
+    fn or_misfit<'a>(
+        &self,
+        datum: Datum<'a>,
+        fit: fn(Datum<'a>) -> Result<Value<'a>, Datum<'a>>,
+    ) -> Result<Value<'a>, Misfit> {
+        fit(datum).map_err(|datum| self.misfit(&datum))
+    }
+
+    fn misfit(&self, datum: &Datum<'_>) -> Misfit {
+        let holds_nul = matches!(datum, Datum::Text(it) if it.contains('\0'));
+        let found = if holds_nul {
+            "a text with the character U+0000, which Postgres cannot store".to_owned()
+        } else {
+            datum.to_string()
+        };
+        Misfit { expected: self.to_string(), found }
+    }
+}
+
+impl fmt::Display for ColumnType {
+    /// The name Postgres gives the type.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "boolean",
+            Self::Int2 => "smallint",
+            Self::Int4 => "integer",
+            Self::Int8 => "bigint",
+            Self::Float4 => "real",
+            Self::Float8 => "double precision",
+            Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Uuid => "uuid",
+            Self::Timestamptz => "timestamptz",
+            Self::Date => "date",
+            Self::Json => "json",
+            Self::Jsonb => "jsonb",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+impl ColumnType {
+    /// The type by a name that Postgres knows it by, in any case and with its modifiers.
+    pub fn named(name: &str) -> Self {
+        let lower = name.to_ascii_lowercase();
+        let words: Vec<_> = lower.split_whitespace().collect();
+        let plain = words.join(" ");
+        let (base, rest) = match (plain.find('('), plain.rfind(')')) {
+            (Some(open), Some(close)) if open < close => {
+                (plain.get(..open), plain.get(close + 1..).unwrap_or_default())
+            }
+            _ => (Some(plain.as_str()), ""),
+        };
+        let bare = format!("{}{rest}", base.unwrap_or_default().trim_end());
+        match bare.as_str() {
+            "bool" | "boolean" => Self::Bool,
+            "int2" | "smallint" => Self::Int2,
+            "int" | "int4" | "integer" => Self::Int4,
+            "int8" | "bigint" => Self::Int8,
+            "float4" | "real" => Self::Float4,
+            "float8" | "double precision" => Self::Float8,
+            "numeric" | "decimal" => Self::Numeric,
+            "text" | "varchar" | "character varying" => Self::Text,
+            "uuid" => Self::Uuid,
+            "timestamptz" | "timestamp with time zone" => Self::Timestamptz,
+            "date" => Self::Date,
+            "json" => Self::Json,
+            "jsonb" => Self::Jsonb,
+            _ => Self::Other(plain),
+        }
+    }
+}
+
+fn boolean<'a>(datum: &Datum<'a>) -> Option<Value<'a>> {
+    match datum {
+        Datum::Bool(it) => Some(Value::Bool(*it)),
+        _ => None,
+    }
+}
+
+fn integer<'a>(datum: &Datum<'a>, least: i64, most: i64) -> Option<Value<'a>> {
+    let number = match datum {
+        Datum::Int(it) => *it,
+        Datum::Number(text) => decimal::to_i64(text)?,
+        _ => return None,
+    };
+    (least..=most).contains(&number).then_some(Value::Int(number))
+}
+
+fn float<'a>(datum: &Datum<'a>, most: f64) -> Option<Value<'a>> {
+    let number = match datum {
+        // above 2^53 a float column rounds, as in Postgres
+        Datum::Int(it) => *it as f64,
+        Datum::Number(text) => text.parse::<f64>().ok()?,
+        _ => return None,
+    };
+    (number.abs() <= most).then_some(Value::Float(number))
+}
+
+fn uuid<'a>(datum: &Datum<'a>) -> Option<Value<'a>> {
+    match datum {
+        Datum::Uuid(it) => Some(Value::Uuid(*it)),
+        Datum::Text(text) => Uuid::try_parse(text.trim()).ok().map(Value::Uuid),
+        _ => None,
+    }
+}
+
+fn moment(datum: &Datum<'_>) -> Option<Timestamp> {
+    match datum {
+        Datum::Time(it) => Some(*it),
+        Datum::Text(text) => time::parse(text),
+        _ => None,
+    }
+}
+
+fn date<'a>(datum: &Datum<'a>) -> Option<Value<'a>> {
+    let date = match datum {
+        Datum::Time(it) => time::date(*it),
+        Datum::Text(text) => time::parse_date(text),
+        _ => None,
+    };
+    date.map(|it| Value::Text(Cow::Owned(it.to_string())))
+}
+
+fn numeric(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
+    match datum {
+        Datum::Int(it) => Ok(Value::Text(Cow::Owned(it.to_string()))),
+        Datum::Number(it) => Ok(Value::Text(it)),
+        other => Err(other),
+    }
+}
+
+/// A text column takes everything: scalars as people read them, arrays and objects as JSON.
+fn text(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
+    Ok(Value::Text(match datum {
+        Datum::Text(it) if it.contains('\0') => return Err(Datum::Text(it)),
+        Datum::Number(it) | Datum::Text(it) | Datum::Json(it) => it,
+        Datum::Bool(true) => Cow::Borrowed("true"),
+        Datum::Bool(false) => Cow::Borrowed("false"),
+        Datum::Int(it) => Cow::Owned(it.to_string()),
+        Datum::Uuid(it) => Cow::Owned(it.to_string()),
+        Datum::Time(it) => Cow::Owned(time::text(it)),
+        Datum::Null => return Ok(Value::Null),
+    }))
+}
+
+fn json(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
+    let quoted = |it: &str| Cow::Owned(serde_json::Value::from(it).to_string());
+    Ok(Value::Text(match datum {
+        Datum::Text(it) if it.contains('\0') => return Err(Datum::Text(it)),
+        Datum::Text(it) => quoted(&it),
+        Datum::Uuid(it) => quoted(&it.to_string()),
+        Datum::Time(it) => quoted(&time::text(it)),
+        other => return text(other),
+    }))
+}
+
+/// A JSON array of scalars in the form of a Postgres array literal: `{"a","b",NULL}`.
+fn array<'a>(datum: &Datum<'a>) -> Option<Value<'a>> {
+    let Datum::Json(json) = datum else { return None };
+    let mut literal = String::from("{");
+    for element in super::json::elements(json)? {
+        if 1 < literal.len() {
+            literal.push(',');
+        }
+        match text(super::json::datum(element)).ok()? {
+            Value::Text(it) => quote_element(&it, &mut literal),
+            _ => literal.push_str("NULL"),
+        }
+    }
+    literal.push('}');
+    Some(Value::Text(Cow::Owned(literal)))
+}
+
+fn quote_element(element: &str, literal: &mut String) {
+    literal.push('"');
+    for c in element.chars() {
+        if matches!(c, '"' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(c);
+    }
+    literal.push('"');
+}
