@@ -70,6 +70,8 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Doctor(DoctorArgs {}) => doctor::run(context).await,
         Command::Tail(args) => tail::run(args, context).await,
         Command::Completions(args) => completions::run(&args, &context.out),
-        Command::Dev(_) | Command::Run(_) => Err(Failure::new("this build has no engine").into()),
+        Command::Dev(_) | Command::Run(_) | Command::Test(_) => {
+            Err(Failure::new("this build has no engine").into())
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The reference page, written from the doc comments of the keys.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 
 use crate::config::load::variable;
 use crate::config::{SECTIONS, Section};
