@@ -9,6 +9,7 @@ use projector::http::{Access, AppState, Database, serve};
 use projector::ident::Ident;
 use projector::lsn::Lsn;
 use projector::metrics::Metrics;
+use projector::pg::Settings;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -58,7 +59,7 @@ impl App {
         let state = AppState {
             status: watched,
             metrics: Arc::new(Metrics::new()),
-            database: Arc::new(Database::new(database_url.parse().unwrap())),
+            database: Arc::new(Database::new(Settings::parse(database_url, |_name| None).unwrap())),
             schema: Ident::new("public").unwrap(),
             access: Arc::new(Access::new(listen.parse().unwrap(), token)),
         };

@@ -7,8 +7,13 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
+mod cli;
+mod config;
 mod embedded;
 mod http;
 mod definition;
+mod migrate;
 mod order;
+mod status;
 mod support;
+mod write_side;

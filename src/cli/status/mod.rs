@@ -7,16 +7,20 @@
 mod report;
 mod sidecar;
 mod table;
+mod verb;
 
 pub use self::report::Report;
 pub use self::sidecar::Sidecar;
 pub use self::table::render;
+pub(super) use self::verb::run;
 
-use std::io::{IsTerminal as _, Write};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio_postgres::Client;
+use tokio::time::MissedTickBehavior;
+
+use crate::ident::Ident;
+use crate::pg::SharedClient;
 
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,70 +44,82 @@ pub struct StatusArgs {
     pub check: bool,
 }
 
-/// How the report is written.
+/// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A table of at most 80 columns.
     Text,
-    /// One JSON document; with `--watch`, one a line.
+    /// The same over the one before it: for a terminal.
+    Redrawn,
+    /// A JSON document on one line.
     Json,
 }
 
-/// Writes one report.
-///
-/// # Errors
-/// When the database does not answer, or `out` takes no more.
-pub async fn show(
-    client: &Client,
-    slot: &str,
-    sidecar: &Sidecar,
-    form: Form,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let text = match form {
-        Form::Text => render(&report(client, slot, sidecar).await?),
-        Form::Json => serde_json::to_string_pretty(&report(client, slot, sidecar).await?)? + "\n",
-    };
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+/// Where reports come from.
+pub struct Sources {
+    /// The database.
+    pub database: SharedClient,
+    /// The configured replication slot.
+    pub slot: Ident,
+    /// `limits.max_slot_lag`, in bytes.
+    pub limit_bytes: Option<u64>,
+    /// The sidecar, which may not be running.
+    pub sidecar: Sidecar,
 }
 
-/// Writes a report every second: over the last one on a terminal, below it otherwise. Ends only by an
-/// error; Ctrl-C is the caller's to wait for, and dropping this is safe.
+impl Sources {
+    /// Makes one report.
+    ///
+    /// # Errors
+    /// When the database does not answer, or has not been migrated.
+    pub async fn report(&self) -> anyhow::Result<Report> {
+        let client = self.database.get().await?;
+        let mut report = Report::gather(&client, self.slot.as_str(), self.limit_bytes)
+            .await
+            .context("cannot read the control tables; `projector migrate` makes them")?;
+        match self.sidecar.status().await {
+            Ok(status) => report.add(&status),
+            // It may not run, run elsewhere, or want a token: the database's answer stands alone.
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::debug!(error, "the sidecar adds nothing to the status");
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// Prints one report.
 ///
 /// # Errors
-/// When the database does not answer, or stdout takes no more.
-pub async fn watch(
-    client: &Client,
-    slot: &str,
-    sidecar: &Sidecar,
+/// When there is none, or `print` fails.
+pub async fn show(
+    sources: &Sources,
     form: Form,
+    print: impl Fn(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
-    let redraw = form == Form::Text && out.is_terminal();
+    let report = sources.report().await?;
+    print(match form {
+        Form::Text => render(&report),
+        Form::Redrawn => format!("{CLEAR}{}", render(&report)),
+        Form::Json => serde_json::to_string(&report)? + "\n",
+    })
+}
+
+/// Prints a report every second. Ends only by an error; Ctrl-C is the caller's to wait for, and
+/// dropping this is safe at any time.
+///
+/// # Errors
+/// When there is no report, or `print` fails.
+pub async fn watch(
+    sources: &Sources,
+    form: Form,
+    print: impl Fn(String) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let report = report(client, slot, sidecar).await?;
-        let text = match form {
-            Form::Text if redraw => format!("{CLEAR}{}", render(&report)),
-            Form::Text => render(&report) + "\n",
-            Form::Json => serde_json::to_string(&report)? + "\n",
-        };
-        out.write_all(text.as_bytes())?;
-        out.flush()?;
+        show(sources, form, &print).await?;
     }
-}
-
-async fn report(client: &Client, slot: &str, sidecar: &Sidecar) -> anyhow::Result<Report> {
-    let mut report = Report::gather(client, slot).await.context("reading the status failed")?;
-    match sidecar.status().await {
-        Ok(status) => report.add(&status),
-        // It may not run, run elsewhere, or want a token: the database's answer stands by itself.
-        Err(error) => {
-            tracing::debug!(error = format!("{error:#}"), "the sidecar adds nothing to the status");
-        }
-    }
-    Ok(report)
 }

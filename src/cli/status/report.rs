@@ -58,7 +58,7 @@ pub struct Slot {
     pub acknowledged: Option<Lsn>,
     /// Log that the server keeps on its disk for it.
     pub retained_bytes: u64,
-    /// `max_slot_wal_keep_size`; `None` without a limit.
+    /// The lesser of `max_slot_wal_keep_size` and `limits.max_slot_lag`; `None` without either.
     pub limit_bytes: Option<u64>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
@@ -91,11 +91,15 @@ const SLOT: &str = "
       left join pg_replication_slots s on s.slot_name = $1";
 
 impl Report {
-    /// Asks the database.
+    /// Asks the database. `limit_bytes` is how much log projector itself lets the slot keep.
     ///
     /// # Errors
     /// When it does not answer, or has not been migrated.
-    pub async fn gather(client: &Client, slot: &str) -> Result<Self, tokio_postgres::Error> {
+    pub async fn gather(
+        client: &Client,
+        slot: &str,
+        limit_bytes: Option<u64>,
+    ) -> Result<Self, tokio_postgres::Error> {
         // Checkpoints before the head: a lag is then never less than it was.
         let projections = client.query(PROJECTIONS, &[]).await?;
         let row = client.query_one(SLOT, &[&slot]).await?;
@@ -107,7 +111,7 @@ impl Report {
         Ok(Self {
             head,
             projections: projections.collect::<Result<_, _>>()?,
-            slot: active.map(|active| self::slot(&row, active)).transpose()?,
+            slot: active.map(|it| self::slot(&row, it, limit_bytes)).transpose()?,
             slot_name,
             ready: None,
             reasons: Vec::new(),
@@ -149,7 +153,7 @@ fn projection(row: &Row, head: Lsn) -> Result<Projection, tokio_postgres::Error>
     })
 }
 
-fn slot(row: &Row, active: bool) -> Result<Slot, tokio_postgres::Error> {
+fn slot(row: &Row, active: bool, own_limit: Option<u64>) -> Result<Slot, tokio_postgres::Error> {
     let retained: Option<i64> = row.try_get(3)?;
     let limit: Option<i64> = row.try_get(5)?;
     Ok(Slot {
@@ -157,7 +161,7 @@ fn slot(row: &Row, active: bool) -> Result<Slot, tokio_postgres::Error> {
         acknowledged: row.try_get(2)?,
         retained_bytes: count(retained.unwrap_or(0)),
         wal_status: row.try_get(4)?,
-        limit_bytes: limit.map(count),
+        limit_bytes: limit.map(count).into_iter().chain(own_limit).min(),
     })
 }
 
