@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use postgres_types::{FromSql, IsNull, ToSql, Type, private::BytesMut};
 use uuid::Uuid;
 
 use crate::lsn::Lsn;
@@ -37,6 +38,30 @@ impl Timestamp {
             Self::INFINITY | Self::NEG_INFINITY => self.0,
             Self(finite) => finite.saturating_sub(POSTGRES_EPOCH_MICROS),
         }
+    }
+}
+
+type SqlError = Box<dyn std::error::Error + Sync + Send>;
+
+impl ToSql for Timestamp {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, SqlError> {
+        self.to_postgres().to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    postgres_types::to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Timestamp {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, SqlError> {
+        i64::from_sql(ty, raw).map(Self::from_postgres)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
     }
 }
 

@@ -20,9 +20,9 @@ use tokio_postgres::{Client, Error as PgError};
 use crate::apply::control::{Installed, install};
 use crate::apply::generation::Tables;
 use crate::apply::writer::{Part, WriteError, Writer};
-use crate::config::Source;
+use crate::config::Columns;
 use crate::definition::{Definition, Scope, Scratch};
-use crate::event::{Event, Timestamp};
+use crate::event::Event;
 use crate::fold::{Fold, FoldError};
 use crate::ident::{Ident, QualifiedName, literal};
 use crate::lsn::Lsn;
@@ -49,7 +49,9 @@ pub struct Builder<'a> {
     /// What the snapshot contains: everything committed before this.
     pub consistent_point: Lsn,
     /// The events table.
-    pub source: &'a Source,
+    pub events: &'a QualifiedName,
+    /// What its columns are called.
+    pub columns: &'a Columns,
     /// The schema of the read models.
     pub schema: &'a Ident,
     /// What `redact()` hides.
@@ -128,12 +130,8 @@ impl Builder<'_> {
         for order in orders {
             targets.push((Arc::clone(&order.definition), self.new_generation(order).await?));
         }
-        let events = QualifiedName {
-            schema: self.source.schema.clone(),
-            name: self.source.table.clone(),
-        };
         let copy = self.reader.copy_out(&self.copy_statement()).await?;
-        let mut writer = Writer::prepare(self.writer, &targets, &events).await?;
+        let mut writer = Writer::prepare(self.writer, &targets, (self.events, self.columns)).await?;
         writer.resume();
 
         let mut folds: Vec<_> =
@@ -174,34 +172,21 @@ impl Builder<'_> {
         let sql = "select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
              from pg_partition_tree($1::text::regclass) t join pg_class c on c.oid = t.relid
              where t.isleaf";
-        let row = self.reader.query_one(sql, &[&self.events_table()]).await?;
+        let row = self.reader.query_one(sql, &[&self.events.to_string()]).await?;
         Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
-    }
-
-    fn events_table(&self) -> String {
-        format!("{}.{}", self.source.schema, self.source.table)
     }
 
     /// Run by run, so that all events of a row come together and the row is written once.
     fn copy_statement(&self) -> String {
-        let column = |name: &str| {
-            self.source.columns.name_of(name).map_or_else(|| name.to_owned(), |it| it.to_string())
-        };
+        let Columns { run_id, version, .. } = self.columns;
+        let columns = self.columns.pairs().map(|(name, column)| match name {
+            "type" | "payload" | "metadata" => format!("{column}::text"),
+            _ => column.to_string(),
+        });
         format!(
-            "copy (select {}, {}, {}, {}, {}, {}::text, {}::text, {}::text, {} from {} order by {}, {}) \
-             to stdout (format binary)",
-            column("position"),
-            column("project_id"),
-            column("run_id"),
-            column("version"),
-            column("event_id"),
-            column("type"),
-            column("payload"),
-            column("metadata"),
-            column("recorded_at"),
-            self.events_table(),
-            column("run_id"),
-            column("version"),
+            "copy (select {} from {} order by {run_id}, {version}) to stdout (format binary)",
+            columns.join(", "),
+            self.events,
         )
     }
 
@@ -316,6 +301,6 @@ fn event(row: &BinaryCopyOutRow) -> Result<Event<'_>, PgError> {
         kind: row.try_get(5)?,
         payload: row.try_get(6)?,
         metadata: row.try_get(7)?,
-        recorded_at: row.try_get::<Timestamp>(8)?,
+        recorded_at: row.try_get(8)?,
     })
 }

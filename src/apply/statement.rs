@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 
 use postgres_types::Type;
 
+use crate::config::Columns;
 use crate::definition::ColumnType;
 use crate::definition::{Column, Definition, Op, Order, Which};
 use crate::ident::{QualifiedName, literal};
@@ -57,13 +58,13 @@ pub const REPLACED: i32 = 2;
 pub const POSITIONS: &str = "_positions";
 
 /// Makes the statement that writes changes of `definition` to `target`; `events` is where lookups
-/// read history.
+/// read history, with the names of its columns.
 pub fn statement(
     definition: &Definition,
     target: &QualifiedName,
-    events: &QualifiedName,
+    (events, names): (&QualifiedName, &Columns),
 ) -> Statement {
-    let builder = Builder { definition, target, events };
+    let builder = Builder { definition, target, events, names };
     if definition.is_unique_per_event() { builder.insert() } else { builder.merge() }
 }
 
@@ -112,6 +113,7 @@ struct Builder<'a> {
     definition: &'a Definition,
     target: &'a QualifiedName,
     events: &'a QualifiedName,
+    names: &'a Columns,
 }
 
 impl Builder<'_> {
@@ -210,9 +212,12 @@ impl Builder<'_> {
                 let run = self.run_column();
                 let alive =
                     if self.definition.deletes() { format!(" and u.f & {DELETED} = 0") } else { String::new() };
+                let Columns { run_id, version, payload, .. } = self.names;
                 format!(
-                    "(select h.payload #>> {path} from {} h\n  where h.run_id = u.c{run} and h.version <= u.o{alive}\n  \
-                     and h.payload #>> {path} is not null order by h.version {direction} limit 1) as l{}",
+                    "(select h.{payload} #>> {path} from {} h\n  \
+                     where h.{run_id} = u.c{run} and h.{version} <= u.o{alive}\n  \
+                     and h.{payload} #>> {path} is not null\n  \
+                     order by h.{version} {direction} limit 1) as l{}",
                     self.events, lookup.column
                 )
             })

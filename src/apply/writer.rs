@@ -19,6 +19,7 @@ use tokio_postgres::{Client, Error as PgError};
 
 use crate::apply::array::ColumnArray;
 use crate::apply::statement::{Statement, statement};
+use crate::config::Columns;
 use crate::definition::Definition;
 use crate::event::Timestamp;
 use crate::fold::rows::Changes;
@@ -102,14 +103,15 @@ const OVERTAKEN: &str = "PJ001";
 type Sent<'a> = Pin<Box<dyn Future<Output = Result<u64, PgError>> + Send + 'a>>;
 
 impl Writer {
-    /// Prepares the statements for `projections`, each with the table its rows go to.
+    /// Prepares the statements for `projections`, each with the table its rows go to; `source` is
+    /// the events table.
     ///
     /// # Errors
     /// When a table is not what its definition says, or the connection is lost.
     pub async fn prepare(
         client: Client,
         projections: &[(Arc<Definition>, QualifiedName)],
-        events: &QualifiedName,
+        source: (&QualifiedName, &Columns),
     ) -> Result<Self, WriteError> {
         // plans are made once, whatever the arrays' lengths; and see the module's doc
         client
@@ -118,7 +120,7 @@ impl Writer {
             .map_err(WriteError::Transaction)?;
         let mut targets = Vec::with_capacity(projections.len());
         for (definition, table) in projections {
-            let statement = statement(definition, table, events);
+            let statement = statement(definition, table, source);
             let types: Vec<Type> =
                 statement.parameters.iter().map(|it| it.ty(definition)).collect();
             let prepared =
@@ -209,10 +211,9 @@ impl Writer {
     }
 
     async fn advance(&self, advance: &Advance) -> Result<u64, PgError> {
-        let committed_at = advance.committed_at.map(WireTimestamp);
-        let Advance { projections, expected, next, events, .. } = advance;
+        let Advance { projections, expected, next, committed_at, events } = advance;
         let parameters: [&(dyn ToSql + Sync); 5] =
-            [projections, expected, next, &committed_at, events];
+            [projections, expected, next, committed_at, events];
         self.client.execute(&self.advance, &parameters).await
     }
 }
@@ -264,25 +265,4 @@ fn check(results: Vec<Result<u64, PgError>>, owners: &[Option<&Target>]) -> Resu
         });
     }
     Ok(())
-}
-
-/// A [`Timestamp`] as a `timestamptz` parameter.
-#[derive(Debug)]
-struct WireTimestamp(Timestamp);
-
-impl ToSql for WireTimestamp {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut postgres_types::private::BytesMut,
-    ) -> Result<postgres_types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(&self.0.to_postgres().to_be_bytes());
-        Ok(postgres_types::IsNull::No)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TIMESTAMPTZ
-    }
-
-    postgres_types::to_sql_checked!();
 }
