@@ -8,4 +8,5 @@
 )]
 
 mod order;
+mod pgoutput;
 mod support;
