@@ -272,6 +272,19 @@ proptest! {
     }
 
     #[test]
+    fn what_is_not_suspicious_would_not_be_changed(
+        document in document(), key in "[Cc]lient[-_]?[Ss]ecret|a[-_]?b[-_]?c[-_]?d[-_]?e|[a-z]{3}",
+    ) {
+        let keys = vec!["a_b-c_d_e".to_owned()];
+        let redactor = Redactor::new(RedactRules { keys, ..RedactRules::default() }).unwrap();
+        let json = format!(r#"{{"{key}": {document}}}"#);
+
+        let rewritten = rewrite::rewrite(&json, &redactor.keys, true).unwrap();
+
+        prop_assert_eq!(redactor.apply(&json), rewritten);
+    }
+
+    #[test]
     fn any_text_is_redacted_without_a_panic(text: String, json in r#"["\\{}\[\]:, a-z]{0,40}"#) {
         for text in [text, format!("{json}\"password\"{json}")] {
             let once = redacted(&text);
