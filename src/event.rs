@@ -244,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn the_infinities_stay_themselves_in_binary_form() {
+        for end in [i64::MAX, i64::MIN, 0] {
+            assert_eq!(Timestamp::from_postgres(end).to_postgres(), end);
+        }
+        assert_eq!(Timestamp::from_postgres(i64::MAX), Timestamp::INFINITY);
+        assert_eq!(Timestamp::from_postgres(i64::MIN), Timestamp::NEG_INFINITY);
+    }
+
+    #[test]
     fn a_batch_gives_back_what_was_put_in_by_transaction() {
         let mut batch = Batch::default();
         batch.begin(Lsn(10), Timestamp(1));

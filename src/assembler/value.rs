@@ -242,9 +242,14 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_value_or_are_refused(bytes: Vec<u8>) {
-            for column in [Column::Text(&bytes), Column::Binary(&bytes)] {
-                let _ = (integer(column), uuid(column), text(column), json(column), time(column));
-            }
+            let is_text = std::str::from_utf8(&bytes).is_ok();
+            prop_assert_eq!(text(Column::Text(&bytes)).is_ok(), is_text);
+            prop_assert!(is_text || integer(Column::Text(&bytes)).is_err());
+            prop_assert!(is_text || uuid(Column::Text(&bytes)).is_err());
+            prop_assert!(is_text || time(Column::Text(&bytes)).is_err());
+            prop_assert_eq!(integer(Column::Binary(&bytes)).is_ok(), [2, 4, 8].contains(&bytes.len()));
+            prop_assert_eq!(uuid(Column::Binary(&bytes)).is_ok(), bytes.len() == 16);
+            prop_assert_eq!(time(Column::Binary(&bytes)).is_ok(), bytes.len() == 8);
         }
 
         #[test]

@@ -32,12 +32,13 @@ mod cursor;
 mod tuple;
 mod message;
 mod relation;
+mod decode;
 
 pub use cursor::DecodeError;
+pub use decode::decode;
 pub use message::{
     Begin, Commit, CommitPrepared, Context, Delete, Insert, LogicalMessage, Message, Origin,
     Prepare, RollbackPrepared, StreamAbort, StreamCommit, StreamStart, Truncate, Type, Update,
-    decode,
 };
 pub use relation::{
     ColumnNames, EventColumns, Field, MissingColumn, Relation, RelationColumn, Relations,

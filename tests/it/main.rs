@@ -15,5 +15,6 @@ mod definition;
 mod migrate;
 mod order;
 mod status;
+mod pgoutput;
 mod support;
 mod write_side;
