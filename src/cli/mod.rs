@@ -1,3 +1,70 @@
-//! The command line: one file a verb.
+//! The command line: verbs, help, output, errors, exit codes.
+//!
+//! [`start`] parses, reads the configuration, starts the log and the runtime, and hands a
+//! [`Context`] to the verb. A verb is a module with one function `run(arguments, context)`; it
+//! prints through [`out::Out`] only, and what it returns becomes the exit code in [`fail`].
 
-pub mod status;
+mod args;
+pub mod out;
+mod fail;
+mod log;
+mod context;
+
+mod append;
+mod check;
+mod completions;
+mod status;
+mod tail;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use args::{
+    AppendArgs, CheckArgs, Cli, Color, Command, CompletionsArgs, DevArgs, DoctorArgs, Format,
+    Global, MigrateArgs, RunArgs, StatusArgs, TailArgs, TestArgs,
+};
+pub use context::Context;
+pub use fail::{Exit, Failure};
+
+use crate::cli::out::Out;
+use crate::config::{self, Environment};
+
+/// Runs the program: `arguments` with its own name first, and the environment as it was.
+pub fn start(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
+    let cli = match Cli::of(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Whoever asked for help and does not read it is no error.
+            drop(error.print());
+            return if error.use_stderr() { Exit::USAGE } else { Exit::DONE }.into();
+        }
+    };
+    let global = &cli.global;
+    let out = Out::new(global.output, global.color, global.quiet, &environment);
+    let exit = begin(cli, out.clone(), environment);
+    exit.unwrap_or_else(|error| fail::report(&error, &out)).into()
+}
+
+/// Everything before the verb itself.
+fn begin(cli: Cli, out: Out, environment: Environment) -> anyhow::Result<Exit> {
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args, &out);
+    }
+    let loaded = config::load(cli.global.config.as_deref(), &environment, &cli.flags())?;
+    log::start(&loaded, matches!(cli.command, Command::Run(_) | Command::Dev(_)));
+    let context = Context { out, loaded, environment };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(dispatch(cli.command, &context))
+}
+
+/// The verb.
+async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        Command::Append(args) => append::run(args, context).await,
+        Command::Check(args) => check::run(&args, context),
+        Command::Completions(args) => completions::run(&args, &context.out),
+        Command::Status(args) => status::run(args, context).await,
+        Command::Tail(args) => tail::run(args, context).await,
+        _ => Ok(Exit::FAILED),
+    }
+}

@@ -174,6 +174,7 @@ impl ConnectError {
             | Self::Tls(_)
             | Self::NoPassword { .. }
             | Self::Authentication { .. } => Class::Config,
+            Self::Refused { source, .. } if is_pooler(source) => Class::Config,
             Self::Refused { source, .. } => source.class(),
             Self::Protocol { .. } => Class::Refused,
         }
@@ -237,8 +238,7 @@ fn handshake_hint(error: &io::Error) -> String {
 }
 
 fn refused_hint(error: &ServerError, user: &str, database: &str) -> Option<String> {
-    // A pooler answers for a server it hides; its own words are the only sign.
-    if error.message.contains("unsupported startup parameter") {
+    if is_pooler(error) {
         return Some(POOLER_HINT.to_owned());
     }
     Some(match error.code.as_str() {
@@ -253,6 +253,11 @@ fn refused_hint(error: &ServerError, user: &str, database: &str) -> Option<Strin
         "42501" => format!("alter role \"{user}\" replication, or as its provider says"),
         _ => return error.hint.clone(),
     })
+}
+
+/// A pooler answers for a server it hides; its own words are the only sign.
+fn is_pooler(error: &ServerError) -> bool {
+    error.message.contains("unsupported startup parameter")
 }
 
 /// What to do when a pooler stands where the server should.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Settings ──▶ dial (socket, TLS) ──▶ connect: tokio_postgres::Client      SQL
-//!                                └──▶ wal::Connection                      replication
+//!                                └──▶ wal::ReplicationConnection                     replication
 //! ```
 //!
 //! Both kinds of connection come through one door, [`dial`], so that hosts, `sslmode`, certificates

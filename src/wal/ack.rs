@@ -43,8 +43,13 @@ impl Acknowledgement {
         self.inside_transaction = true;
     }
 
-    /// A transaction whose commit ends at `end` went on to the lanes (or had nothing for them, and is
-    /// then covered by what comes later).
+    /// A transaction whose commit ends at `end` had nothing for the lanes.
+    pub fn skipped(&mut self, end: Lsn) {
+        self.inside_transaction = false;
+        self.received(end);
+    }
+
+    /// A transaction whose commit ends at `end` went on to the lanes, which will report it durable.
     pub fn handed_over(&mut self, end: Lsn) {
         self.inside_transaction = false;
         self.received(end);
@@ -114,6 +119,18 @@ mod tests {
         positions.handed_over(Lsn(60));
         positions.durable(Lsn(60));
         assert_eq!(positions.flushed(), Lsn(60));
+    }
+
+    #[test]
+    fn a_transaction_without_work_does_not_hold_back() {
+        let mut positions = Acknowledgement::new(Lsn(10));
+        positions.began();
+        positions.skipped(Lsn(20));
+        assert_eq!(positions.flushed(), Lsn(20));
+
+        positions.handed_over(Lsn(30));
+        positions.skipped(Lsn(40));
+        assert_eq!(positions.flushed(), Lsn(20));
     }
 
     #[derive(Clone, Copy, Debug)]

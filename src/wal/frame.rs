@@ -27,6 +27,12 @@ pub enum Frame<'a> {
 const COPY_DATA: u8 = b'd';
 
 impl<'a> Frame<'a> {
+    /// Whether [`Frame::parse`] will find something other than `None`.
+    #[inline]
+    pub(crate) fn is_known(body: &[u8]) -> bool {
+        matches!(body.first(), Some(b'w' | b'k') | None)
+    }
+
     /// Reads the body of a CopyData message; `None` for a kind we do not know, which is to be skipped.
     ///
     /// # Errors
@@ -95,7 +101,8 @@ mod tests {
 
     #[test]
     fn data_and_keepalives_are_told_apart() {
-        let data = [&[b'w'][..], &1_u64.to_be_bytes(), &2_u64.to_be_bytes(), &[0; 8], b"C!"].concat();
+        let data =
+            [&[b'w'][..], &1_u64.to_be_bytes(), &2_u64.to_be_bytes(), &[0; 8], b"C!"].concat();
         let keepalive = [&[b'k'][..], &9_u64.to_be_bytes(), &[0; 8], &[1]].concat();
 
         assert_eq!(

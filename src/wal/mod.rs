@@ -9,7 +9,7 @@
 //!                        └──┘ simple_query            we: status updates
 //! ```
 //!
-//! [`Connection`] is the connection while idle, [`Stream`] while streaming. [`Acknowledgement`] keeps
+//! [`ReplicationConnection`] is the connection while idle, [`Stream`] while streaming. [`Acknowledgement`] keeps
 //! what may be told to the server apart from what was merely received. Reading is split in two:
 //! [`Stream::fill`] waits for bytes, [`Stream::next`] takes frames out of them without waiting or
 //! copying, so that a reader can take thousands between two system calls.
@@ -22,7 +22,8 @@
 
 pub mod error;
 pub mod frames;
-pub mod auth;
+mod channel;
+mod auth;
 pub mod conn;
 pub mod slot;
 pub mod frame;
@@ -32,7 +33,8 @@ pub mod backoff;
 
 pub use ack::Acknowledgement;
 pub use backoff::Backoff;
-pub use conn::{Connection, Row};
+pub use conn::{ReplicationConnection, Row};
 pub use error::{Reason, WalError};
 pub use frame::Frame;
+pub use slot::{Ensured, Snapshot, System};
 pub use stream::{Stream, StreamOptions};

@@ -9,6 +9,8 @@
 
 mod embedded;
 mod http;
+mod migrate;
 mod order;
 mod status;
 mod support;
+mod write_side;
