@@ -168,3 +168,60 @@ fn slot(row: &Row, active: bool, own_limit: u64) -> Result<Slot, tokio_postgres:
 fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::status::ProjectionStatus;
+    use crate::event::Timestamp;
+
+    #[test]
+    fn the_sidecar_adds_rates_and_leaves_states_to_the_database() {
+        let known = Projection {
+            name: "run_status".to_owned(),
+            state: State::Paused,
+            checkpoint: Some(Lsn(16)),
+            lag_bytes: Some(900),
+            lag_seconds: None,
+            events_per_second: None,
+            events_total: 7,
+            progress: None,
+            dead_letters: 0,
+            error: None,
+        };
+        let mut report = Report {
+            head: Lsn(916),
+            projections: vec![known],
+            slot: None,
+            slot_name: "projector".to_owned(),
+            ready: None,
+            reasons: Vec::new(),
+        };
+        let mut status = Status::starting("projector", Timestamp(0));
+        status.projections.push(ProjectionStatus {
+            name: "run_status".to_owned(),
+            table: "run_status".to_owned(),
+            lane: "default".to_owned(),
+            state: State::Live,
+            checkpoint: Some(Lsn(8)),
+            lag_bytes: 0,
+            lag_seconds: 0.5,
+            events_total: 6,
+            events_per_second: 12.0,
+            error: None,
+            progress: None,
+            dead_letters: 0,
+        });
+
+        report.add(&status);
+
+        let [it] = &report.projections[..] else { panic!("{report:?}") };
+        assert_eq!((it.state, it.checkpoint, it.events_total), (State::Paused, Some(Lsn(16)), 7));
+        assert_eq!((it.lag_bytes, it.lag_seconds), (Some(0), Some(0.5)));
+        assert_eq!(it.events_per_second, Some(12.0));
+        assert_eq!(
+            (report.ready, &report.reasons[..]),
+            (Some(false), &["starting".to_owned()][..])
+        );
+    }
+}
