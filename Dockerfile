@@ -5,6 +5,9 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY migrations migrations
 COPY projections projections
+# The commit that `projector_build_info` names: docker build --build-arg COMMIT="$(git rev-parse --short HEAD)"
+ARG COMMIT=unknown
+ENV PROJECTOR_COMMIT=${COMMIT}
 # Mounted caches keep dependencies from one build to the next; the binary is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

@@ -15,6 +15,8 @@ mod append;
 pub mod status;
 mod check;
 mod doctor;
+mod completions;
+mod status;
 mod tail;
 mod completions;
 
@@ -68,6 +70,8 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(args, context).await,
         Command::Check(args) => check::run(&args, context),
         Command::Doctor(DoctorArgs {}) => doctor::run(context).await,
+        Command::Completions(args) => completions::run(&args, &context.out),
+        Command::Status(args) => status::run(args, context).await,
         Command::Tail(args) => tail::run(args, context).await,
         Command::Completions(args) => completions::run(&args, &context.out),
         Command::Dev(_) | Command::Run(_) | Command::Test(_) => {

@@ -193,6 +193,11 @@ impl Status {
     /// Sets the gauges that this snapshot knows the values of. Counters and histograms belong to the
     /// tasks that do the work.
     pub fn publish(&self, metrics: &Metrics) {
+        let postgres = self.source.server_version.as_deref().unwrap_or("unknown");
+        let commit = option_env!("PROJECTOR_COMMIT").unwrap_or("unknown");
+        // The server may have been upgraded since: only what is running now is 1.
+        metrics.build_info.reset();
+        metrics.build_info.with_label_values(&[&self.version, commit, postgres]).set(1);
         metrics.ready.set(i64::from(self.ready));
         metrics.received_lsn_bytes.set(gauge(self.source.received.0));
         metrics.acknowledged_lsn_bytes.set(gauge(self.source.acknowledged.0));

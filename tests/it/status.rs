@@ -1,65 +1,104 @@
-//! `projector status` against a real database.
+//! `projector status`, the real binary against a real database.
 
-use projector::cli::status::{Form, Sidecar, Sources, render, show};
-use projector::engine::status::State;
+use std::process::Output;
+
 use projector::ident::Ident;
-use projector::pg::{Settings, SharedClient};
+use projector::migrate;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::process::Command;
 
 use crate::support::cluster::Cluster;
 
-/// Nothing listens there: a sidecar that does not run.
-const NOWHERE: &str = "127.0.0.1:1";
-
-/// The part of the control schema that the verb reads, with one live and one paused projection.
-const CONTROL: &str = "
-    create schema projector;
-    create table projector.projections (name text primary key, state text not null, last_error text);
-    create table projector.checkpoints (projection text primary key, lsn pg_lsn not null, events bigint not null);
-    create table projector.dead_letters (projection text not null);
-    create table projector.rebuilds (id int, projection text, events_done bigint, events_total bigint, finished_at timestamptz);
-    insert into projector.projections values ('run_status', 'live'), ('dead_runs', 'rebuilding');
-    insert into projector.checkpoints values ('run_status', pg_current_wal_lsn(), 7);
-    insert into projector.dead_letters values ('run_status'), ('run_status');
-    insert into projector.rebuilds values (1, 'dead_runs', 25, 100, null);
+/// A projection that is live and one that is being rebuilt.
+const PROJECTIONS: &str = "
+    insert into projector.projections (name, table_name, definition_hash, state)
+    values ('run_status', 'run_status', '', 'live'), ('dead_runs', 'dead_runs', '', 'rebuilding');
+    insert into projector.checkpoints (projection, lsn, events)
+    values ('run_status', pg_current_wal_lsn(), 7);
+    insert into projector.rebuilds (projection, generation, phase, events_done, events_total)
+    values ('dead_runs', 1, 'copy', 25, 100);
 ";
 
-fn sources(cluster: &Cluster) -> Sources {
-    let settings = Settings::parse(cluster.url(), |_name| None).unwrap();
-    Sources {
-        database: SharedClient::new(settings, "projector status"),
-        slot: Ident::new("projector").unwrap(),
-        limit_bytes: Some(1 << 20),
-        sidecar: Sidecar::new(NOWHERE.parse().unwrap(), None).unwrap(),
-    }
+/// Runs `projector status` with nothing else configured than where the database is, and where the
+/// sidecar would listen.
+async fn status(database_url: &str, listen: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_projector"))
+        .arg("status")
+        .args(arguments)
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .env("DATABASE_URL", database_url)
+        .env("PROJECTOR_HTTP_LISTEN", listen)
+        .output()
+        .await
+        .unwrap()
 }
+
+/// Nothing listens there.
+const NOWHERE: &str = "127.0.0.1:1";
 
 #[tokio::test]
 async fn the_database_alone_says_where_each_projection_and_the_slot_stand() {
     let cluster = Cluster::with(&[("max_slot_wal_keep_size", "64MB")]).await;
-    cluster.batch(CONTROL).await;
+    migrate::apply(&mut cluster.client().await, &Ident::new("public").unwrap()).await.unwrap();
+    cluster.batch(PROJECTIONS).await;
     // Not among writes: a slot starts where no transaction is under way.
     cluster.batch("select pg_create_logical_replication_slot('projector', 'pgoutput')").await;
 
-    let report = sources(&cluster).report().await.unwrap();
+    let output = status(cluster.url(), NOWHERE, &["--output", "json"]).await;
 
-    let [dead_runs, run_status] = &report.projections[..] else { panic!("{report:?}") };
-    assert_eq!((dead_runs.state, dead_runs.progress), (State::Rebuilding, Some(0.25)));
-    assert_eq!(dead_runs.checkpoint, None);
-    assert_eq!((run_status.state, run_status.dead_letters), (State::Live, 2));
-    assert_eq!(run_status.events_total, 7);
-    assert_eq!(run_status.lag_bytes, Some(report.head.bytes_since(run_status.checkpoint.unwrap())));
-    let slot = report.slot.as_ref().unwrap();
-    assert!(!slot.active);
-    assert_eq!(slot.limit_bytes, Some(1 << 20), "the lesser of the two limits");
-    assert_eq!((report.ready, slot.wal_status.as_deref()), (None, Some("reserved")));
-    assert!(render(&report).contains("slot projector  nobody reads  keeps "));
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [dead_runs, run_status] = &report["projections"].as_array().unwrap()[..] else {
+        panic!("{report}")
+    };
+    assert_eq!((&dead_runs["state"], &dead_runs["progress"]), (&"rebuilding".into(), &0.25.into()));
+    assert_eq!(dead_runs["checkpoint"], Value::Null);
+    assert_eq!((&run_status["state"], &run_status["events_total"]), (&"live".into(), &7.into()));
+    assert!(run_status["lag_bytes"].is_u64(), "{run_status}");
+    assert_eq!(report["slot"]["active"], false);
+    assert_eq!(report["slot"]["limit_bytes"], 64 << 20, "the server's limit is the lesser one");
+    assert_eq!(report["ready"], Value::Null);
+
+    let output = status(cluster.url(), NOWHERE, &[]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("slot projector  nobody reads  keeps "), "{text}");
 }
 
 #[tokio::test]
 async fn a_database_that_was_not_migrated_is_said_so() {
     let cluster = Cluster::start().await;
 
-    let error = show(&sources(&cluster), Form::Text, |_text| Ok(())).await.unwrap_err();
+    let output = status(cluster.url(), NOWHERE, &[]).await;
 
-    assert!(error.to_string().contains("`projector migrate`"), "{error:#}");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("`projector migrate`"), "{text}");
+}
+
+#[tokio::test]
+async fn check_needs_no_database_and_passes_on_the_reasons() {
+    let output = status("postgres://nobody@127.0.0.1:1/nothing", NOWHERE, &["--check"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stderr, b"nothing answers at http://127.0.0.1:1\n");
+
+    for (answer, code, said) in [
+        ("200 OK\r\ncontent-length: 6\r\n\r\nready\n", 0, ""),
+        ("503 No\r\ncontent-length: 9\r\n\r\nstarting\n", 1, "starting\n"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answering = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _read = socket.read(&mut [0; 1024]).await.unwrap();
+            socket.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+        });
+
+        let output = status("postgres://nobody@127.0.0.1:1/nothing", &address, &["--check"]).await;
+
+        answering.await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(output.stderr, said.as_bytes());
+    }
 }

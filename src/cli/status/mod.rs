@@ -14,12 +14,18 @@ pub use self::sidecar::Sidecar;
 pub use self::table::render;
 pub(super) use self::verb::run;
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use crate::ident::Ident;
+use crate::cli::context::{cannot_connect, statement_failed};
+use crate::cli::status::report::Report;
+use crate::cli::status::sidecar::Sidecar;
+use crate::cli::status::table::render;
+use crate::cli::{Context, Exit, StatusArgs};
+use crate::config::Secret;
 use crate::pg::SharedClient;
 
 /// How often `--watch` looks.
@@ -28,98 +34,81 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Moves to the top left corner and clears from there.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// Show each projection's state, checkpoint, lag and rate, and what the slot keeps
-#[derive(Debug, Clone, Copy, clap::Args)]
-#[command(after_long_help = "\
-Examples:
-  projector status
-  projector status --watch --output json | jq -c '.projections[] | [.name, .lag_bytes]'
-  projector status --check     exit 0 when ready, 1 when not: for a container's health check")]
-pub struct StatusArgs {
-    /// Show it again every second, until Ctrl-C
-    #[arg(long)]
-    pub watch: bool,
-    /// Only ask the running sidecar whether it is ready: exit 0, or 1 with the reasons on stderr
-    #[arg(long, conflicts_with = "watch")]
-    pub check: bool,
-}
-
-/// How a report is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A table of at most 80 columns.
-    Text,
-    /// The same over the one before it: for a terminal.
-    Redrawn,
-    /// A JSON document on one line.
-    Json,
-}
-
-/// Where reports come from.
-pub struct Sources {
-    /// The database.
-    pub database: SharedClient,
-    /// The configured replication slot.
-    pub slot: Ident,
-    /// `limits.max_slot_lag`, in bytes.
-    pub limit_bytes: Option<u64>,
-    /// The sidecar, which may not be running.
-    pub sidecar: Sidecar,
-}
-
-impl Sources {
-    /// Makes one report.
-    ///
-    /// # Errors
-    /// When the database does not answer, or has not been migrated.
-    pub async fn report(&self) -> anyhow::Result<Report> {
-        let client = self.database.get().await?;
-        let mut report = Report::gather(&client, self.slot.as_str(), self.limit_bytes)
-            .await
-            .context("cannot read the control tables; `projector migrate` makes them")?;
-        match self.sidecar.status().await {
-            Ok(status) => report.add(&status),
-            // It may not run, run elsewhere, or want a token: the database's answer stands alone.
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::debug!(error, "the sidecar adds nothing to the status");
-            }
-        }
-        Ok(report)
+pub(super) async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
+    let http = &context.config().http;
+    let sidecar = Sidecar::new(http.listen, http.admin_token.as_ref().map(Secret::expose))?;
+    if args.check {
+        return check(&sidecar, context).await;
+    }
+    let database = SharedClient::new(context.settings()?, "projector status");
+    if !args.watch {
+        let report = report(&database, &sidecar, context).await?;
+        return print(&report, "", context);
+    }
+    tokio::select! {
+        // It only reads: there is nothing to be left half done.
+        ended = watch(&database, &sidecar, context) => ended,
+        end = tokio::signal::ctrl_c() => Ok(end.map(|()| Exit::DONE)?),
     }
 }
 
-/// Prints one report.
-///
-/// # Errors
-/// When there is none, or `print` fails.
-pub async fn show(
-    sources: &Sources,
-    form: Form,
-    print: impl Fn(String) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let report = sources.report().await?;
-    print(match form {
-        Form::Text => render(&report),
-        Form::Redrawn => format!("{CLEAR}{}", render(&report)),
-        Form::Json => serde_json::to_string(&report)? + "\n",
-    })
+/// Asks `/readyz` and nothing else: a health check must not depend on what it does not judge.
+async fn check(sidecar: &Sidecar, context: &Context) -> anyhow::Result<Exit> {
+    let reasons = sidecar.reasons().await;
+    let ready = reasons.is_empty();
+    if context.out.is_json() {
+        context.out.json(&json!({ "ready": ready, "reasons": reasons }))?;
+    } else if ready {
+        context.out.line("ready")?;
+    } else {
+        context.out.complain(reasons.join("\n") + "\n");
+    }
+    Ok(if ready { Exit::DONE } else { Exit::FAILED })
 }
 
-/// Prints a report every second. Ends only by an error; Ctrl-C is the caller's to wait for, and
-/// dropping this is safe at any time.
-///
-/// # Errors
-/// When there is no report, or `print` fails.
-pub async fn watch(
-    sources: &Sources,
-    form: Form,
-    print: impl Fn(String) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+/// A report every second: over the last one on a terminal, below it otherwise.
+async fn watch(
+    database: &SharedClient,
+    sidecar: &Sidecar,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let before = if std::io::stdout().is_terminal() { CLEAR } else { "" };
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        show(sources, form, &print).await?;
+        let report = report(database, sidecar, context).await?;
+        print(&report, before, context)?;
     }
+}
+
+fn print(report: &Report, before: &str, context: &Context) -> anyhow::Result<Exit> {
+    if context.out.is_json() {
+        context.out.json(report)?;
+    } else {
+        context.out.write(format_args!("{before}{}", render(report)))?;
+    }
+    Ok(Exit::DONE)
+}
+
+async fn report(
+    database: &SharedClient,
+    sidecar: &Sidecar,
+    context: &Context,
+) -> anyhow::Result<Report> {
+    let config = context.config();
+    let limit_bytes = config.limits.max_slot_lag.bytes();
+    let client = database.get().await.map_err(cannot_connect)?;
+    let mut report = Report::gather(&client, config.source.slot.as_str(), limit_bytes)
+        .await
+        .map_err(|error| statement_failed("cannot read the control tables", error))?;
+    match sidecar.status().await {
+        Ok(status) => report.add(&status),
+        // It may not run, run elsewhere, or want a token: the database's answer stands by itself.
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::debug!(error, "the sidecar adds nothing to the status");
+        }
+    }
+    Ok(report)
 }

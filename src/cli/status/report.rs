@@ -8,7 +8,7 @@ use crate::lsn::Lsn;
 
 /// What `projector status` shows; its JSON form is these fields.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// End of the server's log.
     pub head: Lsn,
     /// Every projection the database knows, by name.
@@ -25,7 +25,7 @@ pub struct Report {
 
 /// A projection in the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Projection {
+pub(super) struct Projection {
     /// The name of its definition.
     pub name: String,
     /// What it is doing.
@@ -51,15 +51,15 @@ pub struct Projection {
 
 /// The slot in the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Slot {
+pub(super) struct Slot {
     /// Whether somebody reads from it.
     pub active: bool,
     /// Up to where the server may forget the log.
     pub acknowledged: Option<Lsn>,
     /// Log that the server keeps on its disk for it.
     pub retained_bytes: u64,
-    /// The lesser of `max_slot_wal_keep_size` and `limits.max_slot_lag`; `None` without either.
-    pub limit_bytes: Option<u64>,
+    /// The lesser of `max_slot_wal_keep_size` and `limits.max_slot_lag`.
+    pub limit_bytes: u64,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
 }
@@ -95,10 +95,10 @@ impl Report {
     ///
     /// # Errors
     /// When it does not answer, or has not been migrated.
-    pub async fn gather(
+    pub(super) async fn gather(
         client: &Client,
         slot: &str,
-        limit_bytes: Option<u64>,
+        limit_bytes: u64,
     ) -> Result<Self, tokio_postgres::Error> {
         // Checkpoints before the head: a lag is then never less than it was.
         let projections = client.query(PROJECTIONS, &[]).await?;
@@ -120,7 +120,7 @@ impl Report {
 
     /// Adds what the sidecar knows better. States and errors stay the database's: a sidecar in
     /// stand-by has old ones.
-    pub fn add(&mut self, status: &Status) {
+    pub(super) fn add(&mut self, status: &Status) {
         self.ready = Some(status.ready);
         self.reasons.clone_from(&status.reasons);
         for it in &mut self.projections {
@@ -153,7 +153,7 @@ fn projection(row: &Row, head: Lsn) -> Result<Projection, tokio_postgres::Error>
     })
 }
 
-fn slot(row: &Row, active: bool, own_limit: Option<u64>) -> Result<Slot, tokio_postgres::Error> {
+fn slot(row: &Row, active: bool, own_limit: u64) -> Result<Slot, tokio_postgres::Error> {
     let retained: Option<i64> = row.try_get(3)?;
     let limit: Option<i64> = row.try_get(5)?;
     Ok(Slot {
@@ -161,10 +161,67 @@ fn slot(row: &Row, active: bool, own_limit: Option<u64>) -> Result<Slot, tokio_p
         acknowledged: row.try_get(2)?,
         retained_bytes: count(retained.unwrap_or(0)),
         wal_status: row.try_get(4)?,
-        limit_bytes: limit.map(count).into_iter().chain(own_limit).min(),
+        limit_bytes: limit.map_or(own_limit, |it| count(it).min(own_limit)),
     })
 }
 
 fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::status::ProjectionStatus;
+    use crate::event::Timestamp;
+
+    #[test]
+    fn the_sidecar_adds_rates_and_leaves_states_to_the_database() {
+        let known = Projection {
+            name: "run_status".to_owned(),
+            state: State::Paused,
+            checkpoint: Some(Lsn(16)),
+            lag_bytes: Some(900),
+            lag_seconds: None,
+            events_per_second: None,
+            events_total: 7,
+            progress: None,
+            dead_letters: 0,
+            error: None,
+        };
+        let mut report = Report {
+            head: Lsn(916),
+            projections: vec![known],
+            slot: None,
+            slot_name: "projector".to_owned(),
+            ready: None,
+            reasons: Vec::new(),
+        };
+        let mut status = Status::starting("projector", Timestamp(0));
+        status.projections.push(ProjectionStatus {
+            name: "run_status".to_owned(),
+            table: "run_status".to_owned(),
+            lane: "default".to_owned(),
+            state: State::Live,
+            checkpoint: Some(Lsn(8)),
+            lag_bytes: 0,
+            lag_seconds: 0.5,
+            events_total: 6,
+            events_per_second: 12.0,
+            error: None,
+            progress: None,
+            dead_letters: 0,
+        });
+
+        report.add(&status);
+
+        let [it] = &report.projections[..] else { panic!("{report:?}") };
+        assert_eq!((it.state, it.checkpoint, it.events_total), (State::Paused, Some(Lsn(16)), 7));
+        assert_eq!((it.lag_bytes, it.lag_seconds), (Some(0), Some(0.5)));
+        assert_eq!(it.events_per_second, Some(12.0));
+        assert_eq!(
+            (report.ready, &report.reasons[..]),
+            (Some(false), &["starting".to_owned()][..])
+        );
+    }
 }

@@ -13,7 +13,7 @@ use crate::engine::status::Status;
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// A sidecar that may be running.
-pub struct Sidecar {
+pub(super) struct Sidecar {
     client: Client,
     base: String,
     token: Option<String>,
@@ -24,7 +24,7 @@ impl Sidecar {
     ///
     /// # Errors
     /// When no HTTP client can be made.
-    pub fn new(listen: SocketAddr, admin_token: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) fn new(listen: SocketAddr, admin_token: Option<&str>) -> anyhow::Result<Self> {
         // Only plain HTTP on this machine is spoken; the TLS half is there because reqwest wants one.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -38,7 +38,7 @@ impl Sidecar {
     }
 
     /// Why it is not ready, one line each; empty when it is. One that does not answer is not ready.
-    pub async fn reasons(&self) -> Vec<String> {
+    pub(super) async fn reasons(&self) -> Vec<String> {
         match self.readyz().await {
             Ok(reasons) => reasons,
             Err(_cause) => vec![format!("nothing answers at {}", self.base)],
@@ -60,7 +60,7 @@ impl Sidecar {
     ///
     /// # Errors
     /// When it does not answer in time, or refuses.
-    pub async fn status(&self) -> anyhow::Result<Status> {
+    pub(super) async fn status(&self) -> anyhow::Result<Status> {
         let mut request = self.client.get(format!("{}/api/projections", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);

@@ -1,7 +1,5 @@
 //! The report as a table of at most 80 columns.
 
-use std::fmt::Write as _;
-
 use super::report::{Projection, Report};
 use crate::engine::status::State;
 
@@ -9,7 +7,7 @@ use crate::engine::status::State;
 const WIDTH: usize = 80;
 
 /// The report as text, with a line end after each line.
-pub fn render(report: &Report) -> String {
+pub(super) fn render(report: &Report) -> String {
     let longest = report.projections.iter().map(|it| it.name.chars().count()).max();
     let name_width = longest.unwrap_or(0).clamp(10, 20);
     let mut lines = Vec::new();
@@ -86,10 +84,11 @@ fn slot(report: &Report) -> String {
             let active = if slot.active { "active" } else { "nobody reads" };
             let kept = bytes(slot.retained_bytes);
             let mut line = format!("slot {name}  {active}  keeps {kept} of WAL");
-            match slot.limit_bytes {
-                _ if slot.wal_status.as_deref() == Some("lost") => line.push_str(" (lost)"),
-                Some(limit) => write!(line, " (limit {})", bytes(limit)).unwrap_or_default(),
-                None => line.push_str(" (no limit)"),
+            if slot.wal_status.as_deref() == Some("lost") {
+                line.push_str(" (lost)");
+            } else {
+                let limit = bytes(slot.limit_bytes);
+                line = format!("{line} (limit {limit})");
             }
             line
         }
@@ -159,7 +158,7 @@ mod tests {
                 active: true,
                 acknowledged: Some(Lsn(16)),
                 retained_bytes: 1_258_291,
-                limit_bytes: Some(10 << 30),
+                limit_bytes: 10 << 30,
                 wal_status: Some("reserved".to_owned()),
             }),
             slot_name: "projector".to_owned(),
