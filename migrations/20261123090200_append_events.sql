@@ -261,7 +261,12 @@ end
 $$;
 comment on function public.append_events(uuid, uuid, int, jsonb) is 'appends events to a run: expected_version is its last version (0 = new, null = no check); 40001 on conflict, 22023 on bad input; repeating a call with the same event_ids returns the first answer';
 
--- Whoever appends needs, beside this function, select and insert on events: it runs as its caller.
+-- It runs as its caller. A worker that is not the owner of events (on Supabase: service_role, which is
+-- seen to later) needs:
+--
+--   grant select, insert on public.events to worker;
+--   grant execute on function public.append_events to worker;
+--   create policy worker on public.events to worker using (true) with check (true);
 do $$
 declare
   grantee text;

@@ -29,7 +29,7 @@ const LOCK: i64 = 0x70_726f_6a65_6374;
 pub struct Report {
     /// The files that ran, in order; empty when the schema was up to date.
     pub applied: Vec<Applied>,
-    /// Monthly partitions of `events` that were made ahead.
+    /// Monthly partitions of `events` that were made ahead, beside those that the files made.
     pub partitions: i32,
     /// Statements that the migrating role may not run and a superuser must, for the role `projector`
     /// to work. Run them, then migrate again.

@@ -9,6 +9,7 @@
 
 mod cli;
 mod config;
+mod access;
 mod embedded;
 mod http;
 mod definition;

@@ -1,16 +1,16 @@
-//! What the database itself promises about events: order, idempotency, no change, and who sees them.
+//! What the database itself promises about events: order, idempotency, and that nobody changes them.
 
 use futures_util::future::join_all;
 use projector::ident::Ident;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use crate::support::cluster::Cluster;
 
-const PROJECT: Uuid = Uuid::from_u128(0xa);
+pub(crate) const PROJECT: Uuid = Uuid::from_u128(0xa);
 
-async fn migrated() -> (Cluster, Client) {
+pub(crate) async fn migrated() -> (Cluster, Client) {
     let cluster = Cluster::start().await;
     let mut client = cluster.client().await;
     projector::migrate::apply(&mut client, &Ident::new("public").unwrap()).await.unwrap();
@@ -18,14 +18,14 @@ async fn migrated() -> (Cluster, Client) {
 }
 
 /// SQLSTATE and message of a failure.
-type Refusal = (String, String);
+pub(crate) type Refusal = (String, String);
 
 fn refusal(error: &tokio_postgres::Error) -> Refusal {
     let error = error.as_db_error().unwrap();
     (error.code().code().to_owned(), error.message().to_owned())
 }
 
-async fn append_to(
+pub(crate) async fn append_to(
     client: &Client,
     project: Uuid,
     run: Uuid,
@@ -39,7 +39,7 @@ async fn append_to(
     }
 }
 
-async fn append(
+pub(crate) async fn append(
     client: &Client,
     run: Uuid,
     expected: Option<i32>,
@@ -56,7 +56,7 @@ async fn versions(client: &Client, run: Uuid) -> Vec<i32> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-async fn refused(client: &Client, sql: &str) -> Refusal {
+pub(crate) async fn refused(client: &Client, sql: &str) -> Refusal {
     match client.batch_execute(sql).await {
         Ok(()) => panic!("was not refused: {sql}"),
         Err(error) => refusal(&error),
@@ -465,139 +465,44 @@ async fn a_checkpoint_moves_only_from_where_its_writer_left_it() {
     assert_eq!(refused(&client, &advance("{0/10,0/20}")).await.0, "PJ001");
 }
 
-/// Roles, default privileges and functions as a Supabase project has them.
-const SUPABASE: &str = "
-    create role anon nologin noinherit;
-    create role authenticated nologin noinherit;
-    create role service_role nologin noinherit bypassrls;
-    grant usage on schema public to anon, authenticated, service_role;
-    alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
-    alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
-    alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
-    create schema auth;
-    grant usage on schema auth to anon, authenticated, service_role;
-    create function auth.jwt() returns jsonb language sql stable as
-      $$ select coalesce(nullif(current_setting('request.jwt.claims', true), '')::jsonb, '{}') $$;
-    create function auth.uid() returns uuid language sql stable as $$ select (auth.jwt() ->> 'sub')::uuid $$;";
-
 #[tokio::test]
-async fn on_supabase_users_read_their_projects_and_only_the_service_writes() {
-    let cluster = Cluster::start().await;
-    cluster.batch(SUPABASE).await;
-    let mut client = cluster.client().await;
-    projector::migrate::apply(&mut client, &Ident::new("public").unwrap()).await.unwrap();
-    let run = Uuid::now_v7();
-
-    client.batch_execute("set role service_role").await.unwrap();
-    append(&client, run, Some(0), r#"[{"type":"a"}]"#).await.unwrap();
-    append_to(&client, Uuid::from_u128(0xb), Uuid::new_v4(), Some(0), r#"[{"type":"a"}]"#)
-        .await
-        .unwrap();
-
-    for role in ["anon", "authenticated"] {
-        client.batch_execute(&format!("set role {role}")).await.unwrap();
-        for statement in [
-            "insert into events (project_id, run_id, version, type) values (gen_random_uuid(), gen_random_uuid(), 1, 'a')",
-            "update events set type = 'b'",
-            "delete from events",
-            "truncate events",
-            "select append_events(gen_random_uuid(), gen_random_uuid(), 0, '[]')",
-            "select nextval('events_position_seq')",
-            "select * from projector.events_default",
-            "select * from projector.checkpoints",
-            "select projector.ensure_partitions()",
-            "select projector.advance('{}', '{}', '0/0', now(), 0)",
-            "select projector.drop_events_before(now())",
-            "create table projector.mine ()",
-        ] {
-            assert_eq!(refused(&client, statement).await.0, "42501", "{role}: {statement}");
-        }
-    }
-
-    let own = PROJECT.to_string();
-    let cases = [
-        ("anon", String::new(), 0),
-        ("anon", r#"{"role":"anon"}"#.to_owned(), 0),
-        ("authenticated", r#"{"role":"authenticated"}"#.to_owned(), 0),
-        ("authenticated", format!(r#"{{"project_id":"{own}"}}"#), 1),
-        ("authenticated", format!(r#"{{"project_ids":["{own}"]}}"#), 1),
-        ("authenticated", format!(r#"{{"app_metadata":{{"projects":["x","{own}"]}}}}"#), 1),
-        ("authenticated", format!(r#"{{"app_metadata":{{"project_id":"{own}"}}}}"#), 1),
-        ("authenticated", format!(r#"{{"user_metadata":{{"projects":["{own}"]}}}}"#), 0),
-        ("authenticated", r#"{"role":"service_role"}"#.to_owned(), 2),
-    ];
-    for (role, claims, expected) in cases {
-        client
-            .batch_execute(&format!("set role {role}; set request.jwt.claims = '{claims}'"))
-            .await
-            .unwrap();
-        let seen: i64 = client.query_one("select count(*) from events", &[]).await.unwrap().get(0);
-        assert_eq!(seen, expected, "{role} {claims}");
-    }
-}
-
-#[tokio::test]
-async fn without_supabase_claims_open_nothing_to_a_plain_role() {
+async fn the_references_tell_a_run_as_the_contract_does() {
     let (_cluster, client) = migrated().await;
-    append(&client, Uuid::now_v7(), Some(0), r#"[{"type":"a"}]"#).await.unwrap();
-    client
-        .batch_execute(
-            "create role report; grant select on events to report; set role report;
-             set request.jwt.claims = '{\"role\": \"service_role\"}'",
-        )
-        .await
-        .unwrap();
+    client.batch_execute(include_str!("reference.sql")).await.unwrap();
+    let run = Uuid::now_v7();
+    let events = r#"[
+        {"type":"run_started","payload":{"workflow":"w"},"recorded_at":"2026-01-01T00:59:59Z"},
+        {"type":"step_scheduled","payload":{"step_id":"s","attempt":1,"name":"Send","kind":"http"}},
+        {"type":"step_started","payload":{"step_id":"s","attempt":1}},
+        {"type":"step_failed","payload":{"step_id":"s","attempt":1,"error":{"message":"boom"},"retry_at":"2026-01-01T00:00:00Z"}},
+        {"type":"step_started","payload":{"step_id":"s","attempt":2}},
+        {"type":"step_failed","payload":{"step_id":"s","attempt":1,"error":{"message":"late"}}},
+        {"type":"run_failed","payload":{"error":{"message":"dead"}},"recorded_at":"2026-01-01T01:00:00Z"},
+        {"type":"log","payload":{"message":"hi","level":"debug"}}]"#;
+    append(&client, run, Some(0), events).await.unwrap();
+    let told = async |sql: &str| -> Vec<String> {
+        let rows = client.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
 
-    let seen: i64 = client.query_one("select count(*) from events", &[]).await.unwrap().get(0);
-
-    assert_eq!(seen, 0);
-}
-
-#[tokio::test]
-async fn the_role_projector_can_do_its_work_and_no_more() {
-    let (cluster, owner) = migrated().await;
-    append(&owner, Uuid::now_v7(), Some(0), r#"[{"type":"a"}]"#).await.unwrap();
-    owner.batch_execute("alter role projector password 'p'").await.unwrap();
-    let mut config: tokio_postgres::Config = cluster.url().parse().unwrap();
-    config.user("projector").password("p");
-    let (client, connection) = config.connect(NoTls).await.unwrap();
-    tokio::spawn(connection);
-
-    for statement in [
-        "create table public.read_model (run_id uuid) partition by list (run_id)",
-        "create table projector.read_model_0 partition of public.read_model default",
-        "insert into projector.read_model_0 values (gen_random_uuid())",
-        "insert into projector.checkpoints (projection, lsn) values ('read_model', '0/1')",
-        "select projector.advance('{read_model}', '{0/1}', '0/2', now(), 1)",
-        "insert into projector.projections (name, table_name, definition_hash, state) values ('a', 'a', 'h', 'live')",
-        "insert into projector.sources (slot, system_identifier, timeline) values ('s', '1', 1)",
-        "insert into projector.audit_log (verb) values ('rebuild')",
-        "delete from projector.audit_log",
-        "select projector.ensure_partitions(4)",
-        "select pg_create_logical_replication_slot('own', 'pgoutput')",
-        "select pg_drop_replication_slot('own')",
-    ] {
-        client
-            .batch_execute(statement)
-            .await
-            .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
-    }
-    let seen: i64 = client.query_one("select count(*) from events", &[]).await.unwrap().get(0);
-    assert_eq!(seen, 1);
-    let schema = Ident::new("public").unwrap();
-    projector::migrate::require_current(&client, &schema).await.unwrap();
-
-    for statement in [
-        "insert into events (project_id, run_id, version, type) values (gen_random_uuid(), gen_random_uuid(), 1, 'a')",
-        "select append_events(gen_random_uuid(), gen_random_uuid(), 0, '[]')",
-        "delete from events",
-        "truncate events",
-        "alter table events disable trigger all",
-        "select projector.drop_events_before(now())",
-        "drop table projector.events_default",
-        "insert into projector.schema_migrations (version, name) values ('1', 'x')",
-        "create role another",
-    ] {
-        assert_eq!(refused(&client, statement).await.0, "42501", "{statement}");
-    }
+    let status =
+        "select concat_ws(' ', workflow, status, version, steps_started, steps_failed, error,
+        failed_step, last_event, duration_ms) from reference.run_status";
+    let step =
+        "select concat_ws(' ', step_id, name, kind, status, attempt, error, retry_at, last_version)
+        from reference.step_status";
+    let log = "select concat_ws(' ', version, level, step_id, message) from reference.run_log
+        where version in (2, 4, 7, 8) order by version";
+    let dead =
+        "select concat_ws(' ', workflow, reason, last_step, failures) from reference.dead_runs";
+    let stats = "select concat_ws(' ', started, failed) from reference.workflow_stats
+        where hour < '2026-01-01 02:00Z' order by hour";
+    assert_eq!(told(status).await, ["w failed 8 2 2 dead log 1000"]);
+    assert_eq!(told(step).await, ["s Send http running 2 6"]);
+    assert_eq!(told(log).await, ["2 info s", "4 error s boom", "7 error dead", "8 debug hi"]);
+    assert_eq!(told(dead).await, ["w dead s 1"]);
+    assert_eq!(told(stats).await, ["1 0", "0 1"]);
+    append(&client, run, Some(8), r#"[{"type":"run_resumed"}]"#).await.unwrap();
+    assert_eq!(told(status).await, ["w running 9 2 2 run_resumed"]);
+    assert!(told(dead).await.is_empty());
 }
