@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::fetch::FetchError;
+
 /// A private Postgres could not be made, started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
@@ -23,6 +25,24 @@ pub enum EmbeddedError {
         folder: PathBuf,
         /// What is missing or too old.
         why: String,
+    },
+    /// There is none, none could be fetched, and none be installed.
+    #[error("no PostgreSQL 15 or newer on this machine, and none can be fetched; try: {remedy}")]
+    NoPostgres {
+        /// The command that would help.
+        remedy: String,
+        /// Why none could be fetched.
+        #[source]
+        source: Box<FetchError>,
+    },
+    /// A data directory asks for one version, and the machine does not have it.
+    #[error(
+        "the data directory needs PostgreSQL {wanted}, which is not on this machine; \
+         install it, or remove the directory"
+    )]
+    NoSuchVersion {
+        /// The major version that is needed.
+        wanted: u32,
     },
     /// Postgres refuses root, and there is nobody to become.
     #[error("Postgres does not run as root, and this machine has neither `postgres` nor `nobody`")]

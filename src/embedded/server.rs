@@ -18,7 +18,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use uuid::Uuid;
 
 use super::error::{EmbeddedError, io};
@@ -67,8 +67,8 @@ pub struct Server {
 /// How long a server may take until it accepts connections. Crash recovery is in it.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long to wait for a predecessor on the same data directory that is about to end.
-const HANDOVER_LIMIT: Duration = Duration::from_secs(5);
+/// How long to wait for a predecessor on the same data directory that may be about to end.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a fast shutdown may take before it becomes an immediate one.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -86,6 +86,7 @@ impl Server {
     pub async fn start(options: Options) -> Result<Self, EmbeddedError> {
         let account = Account::for_server()?;
         let options = prepare(options, account.clone()).await?;
+        predecessor_gone(&options.data).await;
         let began = Instant::now();
         loop {
             let error = match Self::launch(&options, account.as_ref()).await {
@@ -95,8 +96,8 @@ impl Server {
             let again = match &error {
                 // A free port is taken by somebody else now and then.
                 EmbeddedError::PortTaken { .. } => options.port == Some(0),
-                // The last owner may just have been killed, and its server be on the way out.
-                EmbeddedError::InUse { .. } => true,
+                // Of a killed server the children live a moment longer, and its memory with them.
+                EmbeddedError::InUse { pid, .. } => !is_alive(pid),
                 _ => false,
             };
             if !again || HANDOVER_LIMIT < began.elapsed() {
@@ -352,6 +353,20 @@ fn signal(pid: Pid, which: Signal) {
 fn lock_holder(data: &Path) -> Option<String> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     text.lines().next().map(str::to_owned)
+}
+
+fn is_alive(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(Pid::from_raw);
+    pid.is_some_and(|it| test_kill_process(it) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Waits a little for another server on the data directory to end: if its process was just killed,
+/// it is about to.
+async fn predecessor_gone(data: &Path) {
+    let began = Instant::now();
+    while lock_holder(data).is_some_and(|pid| is_alive(&pid)) && began.elapsed() < HANDOVER_LIMIT {
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 fn free_port() -> Result<u16, EmbeddedError> {

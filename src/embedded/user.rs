@@ -1,6 +1,7 @@
 //! Postgres refuses to run as root: who it runs as instead, and what that user can reach.
 
-use std::os::unix::fs::{MetadataExt, chown, lchown};
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,6 +108,22 @@ pub fn home(project: &Path) -> Result<PathBuf, EmbeddedError> {
     }
 }
 
+/// Makes the directory `path` and what is missing above it; others may pass through, whatever the
+/// umask says.
+pub(super) fn make_way(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_way(parent)?;
+    }
+    match std::fs::create_dir(path) {
+        // Another process was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.and_then(|()| set_permissions(path, Permissions::from_mode(0o755))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,10 +144,9 @@ mod tests {
 
     #[test]
     fn a_directory_below_a_closed_one_is_out_of_reach() {
-        use std::os::unix::fs::PermissionsExt;
         let closed = std::env::temp_dir().join(format!("projector-user-{}", std::process::id()));
         std::fs::create_dir_all(closed.join("data")).unwrap();
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+        set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
         let stranger = Account { name: "stranger".into(), uid: 4_000_000, gid: 4_000_000 };
 
         assert!(stranger.reaches(&closed));

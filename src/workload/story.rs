@@ -146,7 +146,7 @@ impl Story<'_> {
             let fields = fields(self.rng);
             self.log("info", step, message, fields);
         }
-        if self.happens(STEP_IS_CHATTY) {
+        if step.request.is_some() && self.happens(STEP_IS_CHATTY) {
             self.append();
             let fields = json!({ "attempt": attempt, "waited_ms": self.rng.u32(20..1500) });
             self.log("debug", step, "still waiting", fields);

@@ -93,7 +93,7 @@ impl Cluster {
         self.server = Some(Server::start(self.options.clone()).await.unwrap());
     }
 
-    /// Whether it runs.
+    /// The postmaster's process id, while it runs.
     pub(crate) fn pid(&self) -> Option<Pid> {
         Some(self.server.as_ref()?.pid())
     }
