@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
-use crate::cli::status::StatusArgs;
 use crate::config::{Flag, Period};
 
 const AFTER_HELP: &str = "\
@@ -187,6 +186,21 @@ pub struct AppendArgs {
     /// Stop at the first bad line
     #[arg(long)]
     pub strict: bool,
+}
+
+/// `projector status`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  projector status --watch
+  projector status --check --quiet")]
+pub struct StatusArgs {
+    /// Show it again every second until Ctrl-C
+    #[arg(long, conflicts_with = "check")]
+    pub watch: bool,
+    /// Exit with 0 when ready and with 1 when not, for a container's health check
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `projector check`

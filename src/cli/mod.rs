@@ -12,11 +12,9 @@ mod context;
 
 mod migrate;
 mod append;
-pub mod status;
+mod status;
 mod check;
 mod doctor;
-mod completions;
-mod status;
 mod tail;
 mod completions;
 
@@ -25,11 +23,10 @@ use std::process::ExitCode;
 
 pub use args::{
     AppendArgs, CheckArgs, Cli, Color, Command, CompletionsArgs, DevArgs, DoctorArgs, Format,
-    Global, MigrateArgs, RunArgs, TailArgs, TestArgs,
+    Global, MigrateArgs, RunArgs, StatusArgs, TailArgs, TestArgs,
 };
 pub use context::Context;
 pub use fail::{Exit, Failure};
-pub use status::StatusArgs;
 
 use crate::cli::out::Out;
 use crate::config::{self, Environment};
@@ -70,8 +67,6 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(args, context).await,
         Command::Check(args) => check::run(&args, context),
         Command::Doctor(DoctorArgs {}) => doctor::run(context).await,
-        Command::Completions(args) => completions::run(&args, &context.out),
-        Command::Status(args) => status::run(args, context).await,
         Command::Tail(args) => tail::run(args, context).await,
         Command::Completions(args) => completions::run(&args, &context.out),
         Command::Dev(_) | Command::Run(_) | Command::Test(_) => {

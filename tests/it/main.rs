@@ -7,15 +7,16 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
-mod cli;
+mod support;
+
+mod order;
 mod config;
+mod definition;
+mod pgoutput;
+mod migrate;
+mod write_side;
 mod access;
 mod embedded;
 mod http;
-mod definition;
-mod migrate;
-mod order;
+mod cli;
 mod status;
-mod pgoutput;
-mod support;
-mod write_side;

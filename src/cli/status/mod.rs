@@ -7,12 +7,6 @@
 mod report;
 mod sidecar;
 mod table;
-mod verb;
-
-pub use self::report::Report;
-pub use self::sidecar::Sidecar;
-pub use self::table::render;
-pub(super) use self::verb::run;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
