@@ -230,7 +230,7 @@ impl Reader {
             let waited = Instant::now();
             let mut full = false;
             loop {
-                let Some(lane) = self.lanes.get(number) else { break };
+                let Some(lane) = self.lanes.get(number).cloned() else { break };
                 let permit = lane.reserve();
                 // a permit that was not given has taken no place
                 tokio::select! {

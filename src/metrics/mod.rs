@@ -127,6 +127,12 @@ metrics! {
     }
 }
 
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
 impl Metrics {
     /// All metrics at zero, in a registry of their own.
     #[expect(clippy::new_without_default, reason = "a registry is made once, and by name")]

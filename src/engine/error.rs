@@ -1,0 +1,200 @@
+//! Why a session ended, and what to do about it.
+
+use std::error::Error;
+
+use tokio_postgres::Error as PgError;
+
+use crate::apply::writer::WriteError;
+use crate::engine::lane::LaneError;
+use crate::engine::reader::ReaderError;
+use crate::history::BuildError;
+use crate::ident::IdentError;
+use crate::migrate::MigrateError;
+use crate::pg::facts::Finding;
+use crate::pg::{Class, ConnectError, class};
+use crate::wal::error::{Reason, WalError};
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No connection for SQL.
+    #[error("cannot connect to the database")]
+    Connect(#[from] ConnectError),
+    /// The schema is not what this version works with.
+    #[error(transparent)]
+    Schema(#[from] MigrateError),
+    /// The server is not set up for this.
+    #[error("the database cannot be followed")]
+    Server(#[source] Box<Unfit>),
+    /// Another process follows the log for this slot.
+    #[error("another projector follows slot `{0}`")]
+    Standby(String),
+    /// The slot holds back more log than it may.
+    #[error("slot `{slot}` keeps {kept} bytes of log, more than limits.max_slot_lag ({limit})")]
+    SlotTooFar {
+        /// The slot, which has been dropped.
+        slot: String,
+        /// What it kept.
+        kept: u64,
+        /// What it may keep.
+        limit: u64,
+    },
+    /// The replication connection.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The reader.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    /// A lane.
+    #[error("lane `{lane}` cannot write")]
+    Lane {
+        /// Which.
+        lane: String,
+        /// Why.
+        #[source]
+        source: LaneError,
+    },
+    /// Read models cannot be made from history.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The control connection.
+    #[error("the control connection failed")]
+    Control(#[from] PgError),
+    /// A name is too long.
+    #[error(transparent)]
+    Name(#[from] IdentError),
+    /// A task ended that must not.
+    #[error("the {0} ended by itself")]
+    Vanished(&'static str),
+    /// The operating system refused a thread.
+    #[error("cannot start the reader")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What keeps a server from being followed.
+#[derive(Debug)]
+pub struct Unfit(pub Vec<Finding>);
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (number, finding) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            write!(f, "{separator}{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Unfit {}
+
+/// What to do when a session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Begin the next at once: it will be different.
+    Again,
+    /// Begin the next after a while.
+    Wait,
+    /// Look from time to time whether the other is gone.
+    StandBy,
+    /// Nothing that waiting mends.
+    None,
+}
+
+impl EngineError {
+    /// What to do about it, when something can be done.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Connect(error) => error.hint(),
+            Self::Schema(error) => error.hint().map(str::to_owned),
+            Self::Server(unfit) => unfit.0.first().map(|it| it.hint.clone()),
+            Self::Wal(error) | Self::Reader(ReaderError::Wal(error)) => error.hint(),
+            _ => None,
+        }
+    }
+
+    /// Whether only a changed configuration mends it.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.class() == Class::Config,
+            Self::Wal(error) => error.class() == Class::Config,
+            _ => false,
+        }
+    }
+
+    /// Whether no connection was made at all.
+    pub(super) fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Wal(WalError::Connect(_)))
+    }
+
+    /// The error and its causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
+    /// A word for the metric.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Schema(_) | Self::Server(_) | Self::Name(_) => "setup",
+            Self::Standby(_) => "standby",
+            Self::SlotTooFar { .. } => "slot_limit",
+            Self::Wal(_) | Self::Reader(_) => "replication",
+            Self::Lane { .. } => "write",
+            Self::Build(_) => "build",
+            Self::Control(_) => "control",
+            Self::Vanished(_) | Self::Thread(_) => "internal",
+        }
+    }
+
+    pub(super) fn remedy(&self) -> Remedy {
+        match self {
+            Self::Standby(_) => Remedy::StandBy,
+            Self::SlotTooFar { .. } => Remedy::Again,
+            Self::Connect(error) => by_class(error.class()),
+            Self::Wal(error) | Self::Reader(ReaderError::Wal(error)) => by_wal(error),
+            Self::Reader(ReaderError::LaneEnded(_)) | Self::Vanished(_) => Remedy::Wait,
+            Self::Reader(ReaderError::Decode(_) | ReaderError::Assemble(_)) => Remedy::None,
+            Self::Lane { source: LaneError::Torn(_), .. } => Remedy::Again,
+            Self::Lane { source: LaneError::Write(error), .. } => by_write(error),
+            Self::Build(BuildError::Write(error)) => by_write(error),
+            Self::Build(BuildError::Read(error)) | Self::Control(error) => by_class(class(error)),
+            Self::Build(_) => Remedy::None,
+            Self::Schema(MigrateError::Database(error)) => by_class(class(error)),
+            Self::Schema(_) | Self::Server(_) | Self::Name(_) | Self::Thread(_) => Remedy::None,
+        }
+    }
+}
+
+fn by_class(class: Class) -> Remedy {
+    match class {
+        Class::Transient | Class::Lost => Remedy::Wait,
+        Class::Poison | Class::Refused | Class::Config | Class::Bug => Remedy::None,
+    }
+}
+
+fn by_wal(error: &WalError) -> Remedy {
+    match error.reason() {
+        Some(Reason::SlotActive { .. }) => Remedy::StandBy,
+        Some(Reason::SlotMissing | Reason::SlotLost) => Remedy::Again,
+        _ => by_class(error.class()),
+    }
+}
+
+/// A projection whose rows are refused has left by the next session.
+fn by_write(error: &WriteError) -> Remedy {
+    match error {
+        WriteError::Overtaken(_) => Remedy::Wait,
+        WriteError::Rows { source, .. } if class(source) == Class::Poison => Remedy::Again,
+        WriteError::Rows { source, .. } | WriteError::Transaction(source) => by_class(class(source)),
+    }
+}
