@@ -9,4 +9,6 @@
 
 mod embedded;
 mod order;
+mod pg;
 mod support;
+mod wal;
