@@ -6,13 +6,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use projector::ident::{Ident, QualifiedName};
+use projector::ident::QualifiedName;
+use projector::lsn::Lsn;
 use projector::pg::facts::{FindingKind, Wanted, findings, gather};
 use projector::pg::{Class, ConnectError, Settings, SharedClient, connect};
-use projector::wal::ReplicationConnection;
+use projector::wal::{ReplicationConnection, StreamOptions};
 
 use crate::support::cluster::Cluster;
 use crate::support::eventually::eventually;
+use crate::wal::{PATIENCE, TABLE, name, transaction};
 
 /// Roles named after how they log in; the password of each is `secret`.
 const ROLES: &str = "
@@ -31,6 +33,7 @@ host    all scram   127.0.0.1/32 scram-sha-256
 host    all plain   127.0.0.1/32 password
 host    all trusted 127.0.0.1/32 trust
 hostssl all overtls 127.0.0.1/32 scram-sha-256
+host    all overtls 127.0.0.1/32 reject
 host    all nowhere 127.0.0.1/32 reject
 ";
 
@@ -293,6 +296,24 @@ async fn refusal_of_either(text: &str) -> (String, String, Class) {
 }
 
 #[tokio::test]
+async fn the_log_streams_over_tls() {
+    let fortress = Fortress::with_tls().await;
+    fortress.cluster.batch(TABLE).await;
+    let settings = settings(&fortress.url("scram", "password=secret sslmode=require"));
+    let mut connection = ReplicationConnection::connect(&settings, "test").await.unwrap();
+    connection.ensure_slot(&name("s"), PATIENCE).await.unwrap();
+    let options = StreamOptions::new(name("projector"));
+    let mut stream = connection.start(&name("s"), Lsn::ZERO, &options).await.unwrap();
+
+    fortress.cluster.batch("insert into events (payload) select repeat('x', 3000000)").await;
+    let (messages, end) = transaction(&mut stream).await;
+    stream.send_status(end, end, end, false).await.unwrap();
+    stream.finish().await.unwrap();
+
+    assert!(3_000_000 < messages[2].len());
+}
+
+#[tokio::test]
 async fn a_shared_client_comes_back_after_a_restart() {
     let mut cluster = Cluster::start().await;
     let shared = SharedClient::new(settings(cluster.socket_url()), "test");
@@ -323,11 +344,10 @@ async fn a_server_is_judged_by_its_facts() {
         .batch(
             "create table events (position bigint, type int) partition by range (position);
              create table events_1 partition of events for values from (0) to (10);
-             create publication p for table events (position);
+             create publication p for table events;
              create role reader login;",
         )
         .await;
-    let name = |it: &str| Ident::new(it).unwrap();
     let (slot, publication) = (name("s"), name("p"));
     let table = QualifiedName { schema: name("public"), name: name("events") };
     let columns = [("position", "bigint"), ("type", "text"), ("payload", "jsonb")];
@@ -359,4 +379,28 @@ async fn a_server_is_judged_by_its_facts() {
         found[5].to_string(),
         "publication `p` does not publish `public.events`\n  found: tables public.events_1"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_is_ready_has_no_findings() {
+    let cluster = Cluster::start().await;
+    cluster.batch(TABLE).await;
+    let mut connection =
+        ReplicationConnection::connect(&settings(cluster.socket_url()), "test").await.unwrap();
+    connection.ensure_slot(&name("s"), PATIENCE).await.unwrap();
+    let options = StreamOptions::new(name("projector"));
+    let stream = connection.start(&name("s"), Lsn::ZERO, &options).await.unwrap();
+    let (slot, publication) = (name("s"), name("projector"));
+    let table = QualifiedName { schema: name("public"), name: name("events") };
+    let columns = [("position", "bigint"), ("payload", "text")];
+    let wanted =
+        Wanted { slot: &slot, publication: &publication, table: &table, columns: &columns };
+
+    let facts = gather(&cluster.client().await, &wanted).await.unwrap();
+
+    assert_eq!(findings(&facts, &wanted), []);
+    let slot = facts.slot.unwrap();
+    assert_eq!(slot.active_pid, stream.process());
+    assert_eq!(slot.wal_status.as_deref(), Some("reserved"));
+    assert!(slot.retained_bytes.is_some() && slot.restart_lsn < slot.confirmed_flush);
 }

@@ -13,13 +13,13 @@ use crate::pg::settings;
 use crate::support::cluster::Cluster;
 use crate::support::eventually::{eventually, limit};
 
-const TABLE: &str =
+pub(crate) const TABLE: &str =
     "create table events (position bigint generated always as identity, payload text);
                      create publication projector for table events;";
 /// Longer than any test waits for a slot on purpose.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn name(text: &str) -> Ident {
+pub(crate) fn name(text: &str) -> Ident {
     Ident::new(text).unwrap()
 }
 
@@ -40,7 +40,7 @@ async fn stream(cluster: &Cluster) -> Stream {
 }
 
 /// The plugin's messages up to the first commit, and where that ends.
-async fn transaction(stream: &mut Stream) -> (Vec<Vec<u8>>, Lsn) {
+pub(crate) async fn transaction(stream: &mut Stream) -> (Vec<Vec<u8>>, Lsn) {
     timeout(limit(), async {
         let mut messages = Vec::new();
         loop {
