@@ -60,14 +60,16 @@ impl Class {
     }
 }
 
-/// The class of what a [`tokio_postgres::Client`] reports: by SQLSTATE where the server spoke; a
-/// broken or closed connection is transient; what is left (a parameter of the wrong type, a column
-/// that is not there) is our own mistake.
+/// The class of what a [`tokio_postgres::Client`] reports.
+///
+/// By SQLSTATE where the server spoke; a broken or closed connection is transient; what is left (a
+/// parameter of the wrong type, a column that is not there) is our own mistake.
 pub fn class(error: &tokio_postgres::Error) -> Class {
     if let Some(server) = error.as_db_error() {
         return Class::of_sqlstate(server.code().code());
     }
-    let broken = error.is_closed() || error.source().is_some_and(|it| it.is::<io::Error>());
+    let broken =
+        error.is_closed() || error.source().is_some_and(<dyn std::error::Error>::is::<io::Error>);
     if broken { Class::Transient } else { Class::Bug }
 }
 

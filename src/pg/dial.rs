@@ -184,7 +184,7 @@ fn tune(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends SSLRequest. The answer is one byte, and nothing may follow it unencrypted: reading exactly
+/// Sends `SSLRequest`. The answer is one byte, and nothing may follow it unencrypted: reading exactly
 /// one byte leaves whatever an attacker put behind it to fail in the handshake.
 async fn offers_tls(socket: &mut TcpStream) -> io::Result<bool> {
     let mut request = BytesMut::new();

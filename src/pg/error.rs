@@ -8,7 +8,7 @@ use crate::pg::class::Class;
 use crate::pg::settings::SslMode;
 use crate::pg::tls::TlsError;
 
-/// What the server said in an ErrorResponse.
+/// What the server said in an `ErrorResponse`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
     /// SQLSTATE, five characters.
@@ -22,7 +22,7 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    /// Reads the body of an ErrorResponse: fields of a type byte and a NUL-terminated text, ended by
+    /// Reads the body of an `ErrorResponse`: fields of a type byte and a NUL-terminated text, ended by
     /// a NUL. Broken bodies give what can be read of them.
     pub fn parse(body: &[u8]) -> Self {
         let mut error = Self::default();

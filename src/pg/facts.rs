@@ -1,7 +1,7 @@
 //! What a server is able to do, as far as following its log is concerned: asked once at start-up and
 //! by `doctor`. [`gather`] asks, [`findings`] judges; the second is pure.
 //!
-//! The system identifier and the timeline are not here: IDENTIFY_SYSTEM gives them on the replication
+//! The system identifier and the timeline are not here: `IDENTIFY_SYSTEM` gives them on the replication
 //! connection without any privilege more.
 
 use std::fmt;
@@ -207,7 +207,7 @@ pub struct Finding {
 /// The conditions that [`findings`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FindingKind {
-    /// Older than PostgreSQL 15.
+    /// Older than version 15.
     Version,
     /// `wal_level` is not `logical`.
     WalLevel,

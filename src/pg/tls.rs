@@ -190,8 +190,9 @@ fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Er
     Ok(())
 }
 
-/// What ties a SCRAM log-in to a TLS connection (`tls-server-end-point`, RFC 5929): the server
-/// certificate, hashed with the hash of its own signature, MD5 and SHA-1 replaced by SHA-256. `None`
+/// What ties a SCRAM log-in to a TLS connection (`tls-server-end-point`, RFC 5929).
+///
+/// It is the server certificate, hashed with the hash of its own signature, MD5 and SHA-1 replaced by SHA-256. `None`
 /// when that signature has no such hash (Ed25519), or the certificate cannot be read.
 pub fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let algorithm = Certificate::from_der(certificate).ok()?.signature_algorithm.oid;

@@ -137,14 +137,14 @@ mod tests {
     enum Step {
         Received(u64),
         Transaction(u64),
-        Durable(u64),
+        Durable(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             (1..50_u64).prop_map(Step::Received),
             (1..50_u64).prop_map(Step::Transaction),
-            (0..4_u64).prop_map(Step::Durable),
+            (0..4_usize).prop_map(Step::Durable),
         ];
         prop::collection::vec(step, 0..60)
     }
@@ -167,7 +167,7 @@ mod tests {
                         pending.push(head);
                     }
                     Step::Durable(count) => {
-                        let done = pending.drain(..pending.len().min(count as usize)).last();
+                        let done = pending.drain(..pending.len().min(count)).next_back();
                         positions.durable(Lsn(done.unwrap_or(0)));
                     }
                 }

@@ -71,6 +71,9 @@ impl Channel {
     /// are returned first.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let space = self.frames.space();
+        if space.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         let mut buffer = ReadBuf::new(space);
         let mut result = Poll::Pending;
         // TLS hands out a record at a time; a bare socket everything at once, and is then pending.

@@ -83,11 +83,9 @@ impl ReplicationConnection {
             match tag {
                 b'Z' => return Ok(connection),
                 b'K' => connection.process = Some(body.i32()?),
-                b'S' => {
-                    if body.text()? == b"server_version" {
-                        let version = String::from_utf8_lossy(body.text()?).into_owned();
-                        connection.server_version = Some(version);
-                    }
+                b'S' if body.text()? == b"server_version" => {
+                    let version = String::from_utf8_lossy(body.text()?).into_owned();
+                    connection.server_version = Some(version);
                 }
                 b'E' => return Err(LoginError::Refused(Box::new(ServerError::parse(body.rest())))),
                 _ => {}

@@ -3,10 +3,10 @@
 use crate::lsn::Lsn;
 use crate::wal::frames::FrameError;
 
-/// One CopyData message of the server. Its clock is left out: nobody should reckon with it.
+/// One `CopyData` message of the server. Its clock is left out: nobody should reckon with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// `w`, XLogData: a message of the output plugin.
+    /// `w`, `XLogData`: a message of the output plugin.
     Data {
         /// Where in the log the message comes from; not monotone across transactions.
         start: Lsn,
@@ -33,7 +33,7 @@ impl<'a> Frame<'a> {
         matches!(body.first(), Some(b'w' | b'k') | None)
     }
 
-    /// Reads the body of a CopyData message; `None` for a kind we do not know, which is to be skipped.
+    /// Reads the body of a `CopyData` message; `None` for a kind we do not know, which is to be skipped.
     ///
     /// # Errors
     /// When it ends too early.

@@ -61,7 +61,8 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Space for a read, at least [`GULP`] bytes. Whatever ranges [`Frames::take`] gave are void.
+    /// Space for a read: at least [`GULP`] bytes, as long as no whole message is waiting; the buffer
+    /// does not grow for those who do not take what is there. Whatever ranges [`Frames::take`] gave are void.
     pub fn space(&mut self) -> &mut [u8] {
         let waiting = self.waiting();
         if waiting == 0 {
@@ -79,7 +80,7 @@ impl Frames {
         } else if self.bytes.len() - self.tail < GULP {
             self.bytes.copy_within(self.head..self.tail, 0);
             (self.head, self.tail) = (0, waiting);
-            if self.bytes.len() - waiting < GULP {
+            if self.bytes.len() - waiting < GULP && self.front() == Ok(None) {
                 // By half: a message of a gigabyte costs moderately more than its own size.
                 let length = waiting + (waiting / 2).max(GULP);
                 self.bytes.resize(length, 0);
@@ -110,6 +111,15 @@ impl Frames {
     /// When the length is impossible; the stream cannot be read on then.
     #[inline]
     pub fn take(&mut self) -> Result<Option<(u8, Range<usize>)>, FrameError> {
+        let Some((tag, end)) = self.front()? else { return Ok(None) };
+        let body = self.head + HEADER..self.head + end;
+        self.head = body.end;
+        Ok(Some((tag, body)))
+    }
+
+    /// The type and the whole length of the message at the front, once it is there.
+    #[inline]
+    fn front(&self) -> Result<Option<(u8, usize)>, FrameError> {
         let waiting = self.bytes.get(self.head..self.tail).unwrap_or_default();
         let Some(&[tag, a, b, c, d]) = waiting.first_chunk::<HEADER>() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]);
@@ -121,12 +131,7 @@ impl Frames {
         if LARGEST < end {
             return Err(FrameError::TooLarge { tag, length });
         }
-        if waiting.len() < end {
-            return Ok(None);
-        }
-        let body = self.head + HEADER..self.head + end;
-        self.head = body.end;
-        Ok(Some((tag, body)))
+        Ok((end <= waiting.len()).then_some((tag, end)))
     }
 
     /// The bytes of a body that [`Frames::take`] gave.
@@ -256,7 +261,7 @@ mod tests {
         fn a_cursor_never_reads_past_the_end(body: Vec<u8>, count: usize) {
             let mut cursor = Cursor::new(b'x', &body);
             while cursor.text().is_ok() {}
-            let _ = (cursor.u8(), cursor.u16(), cursor.i32(), cursor.four());
+            let _fields = (cursor.u8(), cursor.u16(), cursor.i32(), cursor.four());
             prop_assert!(cursor.bytes(count.max(body.len() + 1)).is_err());
         }
     }
@@ -283,6 +288,23 @@ mod tests {
         assert_eq!(taken, Some(20 * BASE));
         assert!(largest < 2 * large.len());
         assert_eq!(frames.capacity(), BASE);
+    }
+
+    #[test]
+    fn memory_does_not_grow_for_messages_that_nobody_takes() {
+        let small = message(b'd', &[7; 100]);
+        let mut frames = Frames::default();
+        loop {
+            let space = frames.space();
+            if space.len() < small.len() {
+                break;
+            }
+            space[..small.len()].copy_from_slice(&small);
+            frames.filled(small.len());
+        }
+
+        assert_eq!(frames.capacity(), BASE);
+        assert!(frames.take().unwrap().is_some());
     }
 
     #[test]

@@ -17,8 +17,8 @@
 //! What it does not do: decode pgoutput, reconnect, keep time. Those belong to the caller.
 //!
 //! See "Streaming Replication Protocol" and "Logical Streaming Replication Protocol" in the
-//! PostgreSQL documentation. tokio-postgres cannot do any of this: it has neither the start-up
-//! parameter nor CopyBoth.
+//! Postgres documentation. `tokio_postgres` cannot do any of this: it has neither the start-up
+//! parameter nor `CopyBoth`.
 
 pub mod error;
 pub mod frames;

@@ -11,7 +11,7 @@ use crate::lsn::Lsn;
 use crate::wal::conn::{ReplicationConnection, Row};
 use crate::wal::error::{Reason, WalError};
 
-/// Whose log this is: IDENTIFY_SYSTEM.
+/// Whose log this is, as `IDENTIFY_SYSTEM` tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     /// Made by initdb; the same on a physical copy, another after a dump and restore.
@@ -83,7 +83,6 @@ impl ReplicationConnection {
             Ok(rows) => rows,
             Err(error) => return Err(self.explain(slot, error).await),
         };
-        self.simple_query("set lock_timeout = 0").await?;
         Ok(Ensured::Created { consistent_point: created(rows)?.0 })
     }
 
@@ -174,7 +173,7 @@ const OLDEST_TRANSACTION: &str = "
     order by age(xid) desc
     limit 1";
 
-/// slot_name, consistent_point, snapshot_name, output_plugin.
+/// The answer's columns: `slot_name`, `consistent_point`, `snapshot_name`, `output_plugin`.
 fn created(rows: Vec<Row>) -> Result<(Lsn, Option<String>), WalError> {
     let command = "CREATE_REPLICATION_SLOT";
     let [_, Some(consistent_point), snapshot, _] = one_row(rows, command)? else {

@@ -35,10 +35,12 @@ impl StreamOptions {
     fn to_sql(&self) -> String {
         let flag =
             |name: &str, on: bool| if on { format!(", {name} 'true'") } else { String::new() };
+        // A list of quoted identifiers within one literal.
+        let publications = self.publication.to_string();
         format!(
             "proto_version '{}', publication_names {}{}{}",
             self.proto_version,
-            literal(&self.publication.to_string()),
+            literal(&publications),
             flag("binary", self.binary),
             flag("messages", self.messages),
         )
@@ -78,6 +80,8 @@ impl ReplicationConnection {
         options: &StreamOptions,
     ) -> Result<Stream, WalError> {
         let options = options.to_sql();
+        // The bound on creating slots is not meant for decoding, which takes locks on catalogs.
+        self.simple_query("set lock_timeout = 0").await?;
         self.start_copy(&format!("START_REPLICATION SLOT {slot} LOGICAL {start} ({options})"))
             .await?;
         Ok(Stream { connection: self, status: None })
@@ -85,7 +89,8 @@ impl ReplicationConnection {
 }
 
 impl Stream {
-    /// Waits until bytes arrive, and says how many. When they fill the space that was offered
+    /// Waits until bytes arrive, and says how many. To be called when [`Stream::next`] gave `None`:
+    /// with whole frames waiting, the buffer takes no more than fits and 0 is returned. When they fill the space that was offered
     /// ([`crate::wal::frames::GULP`]), more is waiting: the reader is behind. Sends pending status
     /// updates meanwhile, so that a full send buffer never stops reading.
     ///

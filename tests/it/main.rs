@@ -13,6 +13,8 @@ mod order;
 mod config;
 mod definition;
 mod pgoutput;
+mod pg;
+mod wal;
 mod migrate;
 mod write_side;
 mod access;

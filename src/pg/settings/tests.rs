@@ -63,7 +63,7 @@ fn several_hosts_are_kept_in_order() {
 #[test]
 fn the_environment_answers_for_what_the_text_leaves_open() {
     let environment = |name: &str| {
-        Some(match name {
+        let value = match name {
             "PGHOST" => "envhost",
             "PGPORT" => "7777",
             "PGUSER" => "envuser",
@@ -71,8 +71,8 @@ fn the_environment_answers_for_what_the_text_leaves_open() {
             "PGDATABASE" => "envdb",
             "PGSSLMODE" => "require",
             _ => return None,
-        })
-        .map(str::to_owned)
+        };
+        Some(value.to_owned())
     };
 
     let all = Settings::parse("", environment).unwrap();
