@@ -173,7 +173,7 @@ impl Check<'_> {
 
     fn default_fits(&mut self, column: &Column, text: &Text) {
         let Some(default) = &column.default_value else { return };
-        // Postgres reads a quoted default in the column's own syntax
+        // what is still a text is for Postgres to read
         if default.is_string() {
             return;
         }

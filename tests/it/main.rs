@@ -8,5 +8,6 @@
 )]
 
 mod definition;
+mod definition_naive;
 mod order;
 mod support;
