@@ -73,11 +73,13 @@ impl Check<'_> {
         let rules: Vec<_> = draft.rules.iter().filter_map(|it| self.rule(it, &key)).collect();
         let lookups: Vec<_> = draft.lookups.iter().filter_map(|it| self.lookup(it)).collect();
         let epoch = self.epoch(draft);
+        if self.is_whole {
+            self.filled(draft);
+        }
         if !self.source.problems.is_empty() {
             return None;
         }
 
-        self.filled(draft, &key, &rules, &lookups, epoch.as_ref());
         let order = order::of(&key, &rules, epoch.is_some());
         self.order(draft, &key, order);
         let table = table?;
@@ -171,7 +173,7 @@ impl Check<'_> {
 
     fn default_fits(&mut self, column: &Column, text: &Text) {
         let Some(default) = &column.default_value else { return };
-        // Postgres reads a quoted default in the column's own syntax
+        // what is still a text is for Postgres to read
         if default.is_string() {
             return;
         }
@@ -190,7 +192,7 @@ impl Check<'_> {
             let names = self.columns.iter().map(|it| it.name.as_str());
             let hint = match near::nearest(&name.value, names) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add it under `[columns]`: {} = \"text\"", name.value),
+                None => format!("add it under `[columns]`, as {} = \"text\"", name.value),
             };
             let message = format!("unknown column `{}`", name.value);
             self.source.problem(&name.span, message, "not under `[columns]`", Some(hint));
@@ -502,29 +504,24 @@ impl Check<'_> {
     }
 
     /// Every `not null` column has something that fills it.
-    fn filled(
-        &mut self,
-        draft: &Draft,
-        key: &[KeyPart],
-        rules: &[Rule],
-        lookups: &[Lookup],
-        epoch: Option<&Epoch>,
-    ) {
-        for (place, column) in self.columns.iter().enumerate() {
-            let written = rules.iter().flat_map(|it| &it.operations).any(|it| it.column == place)
-                || key.iter().any(|it| it.column == place)
-                || lookups.iter().any(|it| it.column == place)
-                || epoch.is_some_and(|it| it.column == place);
-            if column.not_null && column.default.is_none() && !column.generated && !written {
-                let name = column.name.as_str();
-                let Some((text, _)) = draft.columns.iter().find(|it| it.0.value == name) else {
-                    continue;
-                };
-                let hint =
-                    Some("set it in a rule for event \"*\", or give it a default".to_owned());
-                let message = format!("`{name}` is `not null`, and nothing sets it");
-                self.source.problem(&text.span, message, "no rule, no lookup, no default", hint);
+    fn filled(&mut self, draft: &Draft) {
+        let rules = draft.rules.iter();
+        let names = rules.flat_map(|it| it.operations.iter().map(|it| &it.column));
+        let names = names.chain(draft.key.iter().map(|it| &it.0));
+        let names = names.chain(draft.lookups.iter().map(|it| &it.column));
+        let names: Vec<_> = names.chain(draft.epoch.as_ref().map(|it| &it.column)).collect();
+        for column in &self.columns {
+            let name = column.name.as_str();
+            let is_filled = column.default.is_some() || column.generated;
+            if !column.not_null || is_filled || names.iter().any(|it| it.value == name) {
+                continue;
             }
+            let written = draft.columns.iter().find(|it| it.0.value == name);
+            let Some((text, _)) = written else { continue };
+            let hint = "set it in a rule for event \"*\", or give it a default".to_owned();
+            let message = format!("`{name}` is `not null`, and nothing sets it");
+            let label = "no rule, no lookup, no default";
+            self.source.problem(&text.span, message, label, Some(hint));
         }
     }
 

@@ -1,7 +1,5 @@
 //! The hash of a definition: the same for the same meaning.
 
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
 
 use super::model::{Definition, EventMatch, KeyPart, Rule};
@@ -101,8 +99,7 @@ impl Form {
     fn finish(self) -> String {
         let mut text = String::with_capacity(64);
         for byte in self.0.finalize() {
-            // a String takes everything
-            let _ = write!(text, "{byte:02x}");
+            text.push_str(&format!("{byte:02x}"));
         }
         text
     }

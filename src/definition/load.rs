@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::check::parse;
+use super::draft;
 use super::model::Definition;
-use super::problem::Problem;
+use super::problem::{Problem, Source};
 
 /// Reads all `*.toml` files of `dir`, not those of its folders, in the order of their names.
 ///
@@ -25,8 +26,16 @@ pub fn parse_all(files: &[(PathBuf, String)]) -> Result<Vec<Definition>, Vec<Pro
             Ok(it) => match definitions.iter().find(|first| first.table == it.table) {
                 Some(first) => {
                     let (table, first) = (&it.name, first.file.display());
-                    let message = format!("table `{table}` has a definition already, in {first}");
-                    problems.push(Problem::of_file(file, message));
+                    let message = format!("table `{table}` has a definition already");
+                    let mut source = Source::new(file, text);
+                    let span = draft::read(&mut source).table.map(|it| it.span);
+                    source.problem(
+                        &span.unwrap_or_default(),
+                        message,
+                        format!("first in {first}"),
+                        None,
+                    );
+                    problems.extend(source.problems);
                 }
                 None => definitions.push(it),
             },

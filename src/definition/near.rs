@@ -1,6 +1,6 @@
 //! The name somebody may have meant.
 
-/// The candidate with the fewest edits to `name`, when that is at most a third of it.
+/// The candidate with the fewest edits to `name`, when they are at most a third of it.
 pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
@@ -8,7 +8,7 @@ pub(super) fn nearest<'a>(
     let lower = name.to_lowercase();
     let scored = candidates.map(|it| (distance(&lower, &it.to_lowercase()), it));
     let (edits, near) = scored.min_by_key(|(edits, _)| *edits)?;
-    let limit = name.chars().count().max(near.chars().count()).div_ceil(3);
+    let limit = (name.chars().count().max(near.chars().count()) / 3).max(1);
     (edits <= limit).then_some(near)
 }
 

@@ -1,6 +1,5 @@
 //! What is wrong with a definition, and where.
 
-use std::fmt::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -61,8 +60,7 @@ impl Problem {
             renderer.render(&[Level::ERROR.primary_title(self.message.as_str()).element(place)])
         };
         if let Some(hint) = &self.hint {
-            // a String takes everything
-            let _ = write!(text, "\nhint: {hint}");
+            text.push_str(&format!("\nhint: {hint}"));
         }
         text
     }

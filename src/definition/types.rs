@@ -287,3 +287,68 @@ fn quote_element(element: &str, literal: &mut String) {
     }
     literal.push('"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit<'a>(ty: &str, json: &'a str) -> Result<Value<'a>, String> {
+        let datum = super::super::json::datum(json);
+        ColumnType::named(ty).fit(datum).map_err(|it| it.to_string())
+    }
+
+    fn text(it: &str) -> Result<Value<'_>, String> {
+        Ok(Value::Text(it.into()))
+    }
+
+    #[test]
+    fn values_fit_the_columns_that_postgres_users_expect() {
+        assert_eq!(fit("int", "12.0"), Ok(Value::Int(12)));
+        assert_eq!(fit("bigint", "1e3"), Ok(Value::Int(1_000)));
+        assert_eq!(fit("double precision", "1.5"), Ok(Value::Float(1.5)));
+        assert_eq!(
+            fit("numeric(40, 2)", "123456789012345678901234567890.12"),
+            text("123456789012345678901234567890.12")
+        );
+        assert_eq!(fit("text", "1.50"), text("1.50"));
+        assert_eq!(fit("text", "true"), text("true"));
+        assert_eq!(fit("text", r#"{"a": 1}"#), text(r#"{"a": 1}"#));
+        assert_eq!(fit("jsonb", r#""say \"hi\"""#), text(r#""say \"hi\"""#));
+        assert_eq!(fit("jsonb", "[1]"), text("[1]"));
+        assert_eq!(fit("date", r#""2026-03-29T23:30:00-02:00""#), text("2026-03-30"));
+        assert_eq!(fit("text[]", r#"["a", "b\"c", null, 1]"#), text(r#"{"a","b\"c",NULL,"1"}"#));
+        assert_eq!(fit("run_state", r#""running""#), text("running"));
+        assert_eq!(fit("boolean", "false"), Ok(Value::Bool(false)));
+        for ty in ["int", "text", "jsonb", "uuid", "text[]", "run_state"] {
+            assert_eq!(fit(ty, "null"), Ok(Value::Null), "{ty}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_type_and_value() {
+        for (ty, json, complaint) in [
+            ("int", "1.5", "expected integer, found the number 1.5"),
+            ("int", "2147483648", "expected integer, found the number 2147483648"),
+            ("smallint", "-32769", "expected smallint, found the number -32769"),
+            ("int", r#""12""#, "expected integer, found the text '12'"),
+            ("real", "1e39", "expected real, found the number 1e39"),
+            ("float8", "1e400", "expected double precision, found the number 1e400"),
+            ("uuid", r#""x""#, "expected uuid, found the text 'x'"),
+            ("timestamptz", r#""soon""#, "expected timestamptz, found the text 'soon'"),
+            ("bool", r#""true""#, "expected boolean, found the text 'true'"),
+            ("text[]", r#"{"a": 1}"#, r#"expected text[], found the object {"a": 1}"#),
+            (
+                "text",
+                r#""a\u0000""#,
+                "expected text, found a text with the character U+0000, which Postgres cannot store",
+            ),
+            (
+                "jsonb",
+                r#""a\u0000""#,
+                "expected jsonb, found a text with the character U+0000, which Postgres cannot store",
+            ),
+        ] {
+            assert_eq!(fit(ty, json), Err(complaint.to_owned()), "{ty} {json}");
+        }
+    }
+}

@@ -22,3 +22,4 @@ mod embedded;
 mod http;
 mod cli;
 mod status;
+mod definition_naive;

@@ -139,11 +139,12 @@ impl Checker<'_> {
             self.uses_item |= matches!(name, "item" | "index");
             return Ok(());
         }
+        let constant = format!("a constant has quotes of its own: `'{name}'`");
         let hint = match near::nearest(name, ENVELOPE.iter().copied()) {
+            Some(near) if self.text == name => format!("did you mean `{near}`? {constant}"),
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "a constant has quotes of its own: `'{name}'`; a part of the payload is `payload.{name}`"
-            ),
+            None if self.text == name => constant,
+            None => format!("a part of the payload is `payload.{name}`"),
         };
         Err(self.error(offset, name, &format!("an event has no `{name}`"), Some(&hint)))
     }

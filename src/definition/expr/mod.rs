@@ -225,3 +225,6 @@ impl Field {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
