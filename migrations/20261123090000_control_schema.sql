@@ -6,6 +6,9 @@
 -- configured, `projector migrate` replaces that name before a dot and after the word schema. At its end
 -- each file enters itself in the ledger, so that `projector run` sees it whichever tool applied it;
 -- `projector migrate` adds the checksum.
+--
+-- Every function pins search_path to pg_catalog and, last, pg_temp: left out, pg_temp would come first,
+-- and whoever may create a temporary type could slip it under a function that runs as its owner.
 
 create schema if not exists projector;
 comment on schema projector is 'projector: control tables, functions, and the partitions behind events and the read models';
@@ -105,7 +108,7 @@ create or replace function projector.advance(
   events bigint
 ) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -141,7 +144,6 @@ declare
   control text;
   grantee text;
 begin
-  revoke all on schema projector from public;
   foreach control in array array['schema_migrations', 'checkpoints', 'projections', 'dead_letters',
                                  'rebuilds', 'audit_log', 'sources'] loop
     execute format('alter table projector.%I enable row level security', control);

@@ -32,7 +32,7 @@ alter table public.events enable row level security;
 -- The append-only guard. SQLSTATE 0A000 (feature not supported): no retry will help.
 create or replace function projector.refuse_change() returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception using
@@ -55,7 +55,7 @@ create or replace trigger events_append_only_row
 -- What every partition needs beside what it takes from its parent.
 create or replace function projector.guard_partition(partition regclass) returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   grantee text;
@@ -81,7 +81,7 @@ do $$ begin perform projector.guard_partition('projector.events_default'); end $
 -- The lowest UUID whose leading 48 bits say `at` (in milliseconds), as in UUIDv7.
 create or replace function projector.first_uuid_at(at timestamptz) returns uuid
 language sql immutable strict
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select (lpad(to_hex(floor(extract(epoch from at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
@@ -99,7 +99,7 @@ $$;
 create or replace function projector.ensure_partitions(months_ahead int default 3) returns int
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '2s'
 as $$
 declare
@@ -153,7 +153,7 @@ $$;
 -- names. Read models keep what they have; a rebuild afterwards no longer sees the dropped runs.
 create or replace function projector.drop_events_before(month timestamptz) returns setof text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   kept_from timestamp := date_trunc('month', month at time zone 'UTC');

@@ -12,7 +12,7 @@
 -- What is wrong with `events`, or null. Set-based: one pass for the whole array.
 create or replace function projector.problem_in_events(events jsonb) returns text
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -117,7 +117,7 @@ create or replace function public.append_events(
   events jsonb
 ) returns table (version int, "position" bigint, event_id uuid)
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
 #variable_conflict use_column

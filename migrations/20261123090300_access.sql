@@ -9,7 +9,7 @@
 -- the Realtime topics. REPLACE IT to bind it to your own membership table:
 --
 --   create or replace function projector.can_read(project_id uuid) returns boolean
---   language sql stable security definer set search_path = '' as $f$
+--   language sql stable security definer set search_path = pg_catalog, pg_temp as $f$
 --     select exists (select from public.members as m
 --       where m.project_id = can_read.project_id and m.user_id = (select auth.uid()))
 --   $f$;
@@ -59,7 +59,7 @@ grant execute on function projector.can_read(uuid) to public;
 -- Inserts only, and by the name of the root: the reader need not know partitions.
 create or replace function projector.ensure_publication() returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   found_publication pg_catalog.pg_publication;
@@ -89,7 +89,7 @@ $$;
 -- running them: `projector migrate`, or call this function, again.
 create or replace function projector.ensure_access() returns setof text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   grantee text;
