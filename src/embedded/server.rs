@@ -9,9 +9,9 @@
 //! pipe. It works on every Unix; Linux' parent-death signal would follow the spawning *thread*.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use uuid::Uuid;
+use sha2::{Digest, Sha256};
 
 use super::error::{EmbeddedError, io};
 use super::find::Binaries;
@@ -280,7 +280,8 @@ fn spawn(
 /// Ours first, so that the caller's win.
 fn settings(options: &Options, port: u16, socket: &Path) -> Vec<(String, String)> {
     let listen = if options.port.is_some() { "127.0.0.1" } else { "" };
-    let socket = socket.to_string_lossy();
+    // A list in a comma's syntax, hence the quotes.
+    let socket = format!("\"{}\"", socket.to_string_lossy().replace('"', "\"\""));
     let port = port.to_string();
     let ours = [
         ("port", port.as_str()),
@@ -391,21 +392,33 @@ impl SocketFolder {
         if data.as_os_str().len() + name <= LONGEST_SOCKET {
             return Ok(Self { path: data.to_path_buf(), temporary: false });
         }
-        let path = std::env::temp_dir().join(format!("projector-{}", Uuid::new_v4().simple()));
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(io("create", &path))?;
-        let folder = Self { path, temporary: true };
-        if let Some(account) = account {
-            account.own(&folder.path)?;
+        // The same one each time, so that an address outlives a restart.
+        let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
+        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let path = std::env::temp_dir().join(format!("projector-{name}"));
+        let owner = account.map_or_else(|| rustix::process::geteuid().as_raw(), |it| it.uid);
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // Anyone may have put it there and wait for our connections.
+                let found = path.symlink_metadata().map_err(io("read", &path))?;
+                if !found.is_dir() || found.uid() != owner || found.mode() & 0o077 != 0 {
+                    return Err(io("take over", &path)(ErrorKind::PermissionDenied.into()));
+                }
+            }
+            other => other.map_err(io("create", &path))?,
         }
-        Ok(folder)
+        if let Some(account) = account {
+            account.own(&path)?;
+        }
+        Ok(Self { path, temporary: true })
     }
 }
 
 impl Drop for SocketFolder {
     fn drop(&mut self) {
         if self.temporary {
-            // An empty directory for temporary files that stays does no harm.
-            drop(fs::remove_dir_all(&self.path));
+            // Only if it is empty: another server on the data directory may be the one that lives.
+            drop(fs::remove_dir(&self.path));
         }
     }
 }
