@@ -21,6 +21,9 @@ mod unpack;
 mod fetch;
 mod obtain;
 mod init;
+mod log;
+mod socket;
+mod process;
 mod server;
 
 pub use error::EmbeddedError;
