@@ -26,6 +26,8 @@ impl Binaries {
     /// [`OLDEST`].
     pub fn at(folder: impl Into<PathBuf>) -> Result<Self, EmbeddedError> {
         let folder = folder.into();
+        // The server runs in another directory.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
         let unusable = |why: String| EmbeddedError::Unusable { folder: folder.clone(), why };
         for program in ["initdb", "postgres"] {
             if !folder.join(program).is_file() {

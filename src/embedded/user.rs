@@ -112,7 +112,8 @@ pub fn home(project: &Path) -> Result<PathBuf, EmbeddedError> {
 /// Makes the directory `path` and what is missing above it; others may pass through, whatever the
 /// umask says.
 pub(super) fn make_way(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
+    // Of a relative path the last parent is empty.
+    if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
