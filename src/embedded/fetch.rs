@@ -20,7 +20,7 @@ use super::find::Binaries;
 use super::unpack::unpack;
 use super::user::make_way;
 
-/// The version of PostgreSQL that a fetch brings, and its folder's name.
+/// The version of Postgres that a fetch brings, and its folder's name.
 pub(super) const VERSION: &str = "18.4";
 
 /// Its major version.

@@ -26,6 +26,8 @@ impl Binaries {
     /// [`OLDEST`].
     pub fn at(folder: impl Into<PathBuf>) -> Result<Self, EmbeddedError> {
         let folder = folder.into();
+        // The server runs in another directory.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
         let unusable = |why: String| EmbeddedError::Unusable { folder: folder.clone(), why };
         for program in ["initdb", "postgres"] {
             if !folder.join(program).is_file() {
@@ -72,9 +74,12 @@ fn version_in(said: &str) -> Option<(String, u32)> {
     Some((version.to_owned(), digits.parse().ok()?))
 }
 
-/// Folders to look into, the most wanted first.
+/// Folders to look into.
 #[derive(Clone, Debug)]
 pub struct Places {
+    /// What the user insists on.
+    named: Option<PathBuf>,
+    /// The most wanted first.
     folders: Vec<PathBuf>,
 }
 
@@ -90,31 +95,30 @@ const USUAL: &[(&str, &str, &str)] = &[
 ];
 
 impl Places {
-    /// In this order: `PG_BIN`, `PATH`, the usual places of package managers (newest version
-    /// first), and what was fetched into `fetched` earlier (newest first). `env` reads the
-    /// environment.
+    /// `PG_BIN` alone where it is set; else, in this order, `PATH`, the usual places of package
+    /// managers (newest version first), and what was fetched into `fetched` earlier (newest first).
+    /// `env` reads the environment.
     pub fn new(fetched: &Path, env: impl Fn(&str) -> Option<OsString>) -> Self {
-        let mut folders: Vec<PathBuf> = env("PG_BIN").map(PathBuf::from).into_iter().collect();
-        if let Some(path) = env("PATH") {
-            folders.extend(std::env::split_paths(&path));
-        }
+        let path = env("PATH").unwrap_or_default();
+        let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
         for (parent, prefix, rest) in USUAL {
             folders.extend(by_version(Path::new(parent), prefix, rest));
         }
         folders.extend(by_version(fetched, "", "bin"));
-        Self { folders }
-    }
-
-    /// The folders in order.
-    pub fn folders(&self) -> &[PathBuf] {
-        &self.folders
+        Self { named: env("PG_BIN").map(PathBuf::from), folders }
     }
 
     /// The first usable Postgres; of major version `major` where one is wanted (a data directory
-    /// only opens with the version that made it).
-    pub fn find(&self, major: Option<u32>) -> Option<Binaries> {
-        let usable = self.folders.iter().filter_map(|folder| Binaries::at(folder).ok());
-        usable.into_iter().find(|it| major.is_none_or(|wanted| wanted == it.major))
+    /// only opens with the version that made it), unless the user names another.
+    ///
+    /// # Errors
+    /// When the folder the user names holds none.
+    pub fn find(&self, major: Option<u32>) -> Result<Option<Binaries>, EmbeddedError> {
+        if let Some(folder) = &self.named {
+            return Binaries::at(folder).map(Some);
+        }
+        let mut usable = self.folders.iter().filter_map(|folder| Binaries::at(folder).ok());
+        Ok(usable.find(|it| major.is_none_or(|wanted| wanted == it.major)))
     }
 }
 
@@ -147,29 +151,26 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_names_comes_first_and_what_was_fetched_last_newest_first() {
+    fn the_path_comes_first_and_what_was_fetched_last_newest_first() {
         let fetched = std::env::temp_dir().join(format!("projector-find-{}", std::process::id()));
         for version in ["9.6.0", "16.9.0", "18.4.0", "notes"] {
             std::fs::create_dir_all(fetched.join(version)).unwrap();
         }
-        let env = |name: &str| match name {
-            "PG_BIN" => Some("/mine".into()),
-            "PATH" => Some("/a:/b".into()),
-            _ => None,
-        };
+        let env = |name: &str| (name == "PATH").then(|| "/a:/b".into());
 
-        let places = Places::new(&fetched, env);
+        let folders = Places::new(&fetched, env).folders;
 
-        let folders = places.folders();
-        assert_eq!(folders[..3], ["/mine", "/a", "/b"].map(PathBuf::from));
+        assert_eq!(folders[..2], ["/a", "/b"].map(PathBuf::from));
         let last = ["18.4.0", "16.9.0", "9.6.0"].map(|it| fetched.join(it).join("bin"));
         assert_eq!(folders[folders.len() - 3..], last);
         std::fs::remove_dir_all(&fetched).unwrap();
     }
 
     #[test]
-    fn a_folder_without_postgres_says_what_is_missing() {
-        let error = Binaries::at("/nonexistent").unwrap_err();
+    fn a_folder_that_the_user_names_is_not_passed_over() {
+        let env = |name: &str| (name == "PG_BIN").then(|| "/nonexistent".into());
+
+        let error = Places::new(Path::new("/nonexistent"), env).find(None).unwrap_err();
 
         assert!(error.to_string().contains("`initdb` is missing"), "{error}");
     }

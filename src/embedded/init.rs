@@ -35,17 +35,17 @@ pub fn initialize(
     account: Option<&Account>,
     more: &[String],
 ) -> Result<(), EmbeddedError> {
+    if let Some(account) = account {
+        let needed = [data.to_path_buf(), binaries.program("initdb")];
+        if let Some(path) = needed.into_iter().find(|it| !account.reaches(it)) {
+            return Err(EmbeddedError::Unreachable { path, account: account.name.clone() });
+        }
+    }
     if major_of(data).is_some() {
         return Ok(());
     }
     let parent = data.parent().unwrap_or(Path::new("/"));
     make_way(parent).map_err(io("create", parent))?;
-    if let Some(account) = account
-        && !account.reaches(data)
-    {
-        let (path, account) = (data.to_path_buf(), account.name.clone());
-        return Err(EmbeddedError::Unreachable { path, account });
-    }
     sweep(data);
     let aside = Aside::create(data)?;
     let made = aside.path.join("data");

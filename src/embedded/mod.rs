@@ -12,6 +12,21 @@
 //!   for a password that was drawn when the data directory was made and is kept inside it.
 //! * Postgres refuses to run as root; root becomes `postgres`, else `nobody`.
 //!
+//! ```no_run
+//! # async fn doc() -> Result<(), projector::embedded::EmbeddedError> {
+//! use projector::embedded::{Options, Server, home, major_of, obtain};
+//!
+//! let home = home(std::path::Path::new("/src/shop"))?;
+//! let data = home.join("data");
+//! let env = |name: &str| std::env::var_os(name);
+//! let binaries =
+//!     obtain(&home.join("postgres"), major_of(&data), env, &mut |it| println!("{it:?}")).await?;
+//! let server = Server::start(Options { port: Some(0), ..Options::new(data, binaries) }).await?;
+//! println!("{}", server.url());
+//! server.stop().await
+//! # }
+//! ```
+//!
 //! It is not for production: no backups, no tuning, no upgrade between major versions.
 
 mod error;
@@ -21,6 +36,9 @@ mod unpack;
 mod fetch;
 mod obtain;
 mod init;
+mod log;
+mod socket;
+mod process;
 mod server;
 
 pub use error::EmbeddedError;

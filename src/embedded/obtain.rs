@@ -40,14 +40,15 @@ pub enum Progress<'a> {
 ///
 /// # Errors
 /// [`EmbeddedError::NoPostgres`], which names the command that would help;
-/// [`EmbeddedError::NoSuchVersion`] when the wanted version is not here.
+/// [`EmbeddedError::NoSuchVersion`] when the wanted version is not here;
+/// [`EmbeddedError::Unusable`] when `PG_BIN` names a folder without a Postgres.
 pub async fn obtain(
     fetched: &Path,
     major: Option<u32>,
     env: impl Fn(&str) -> Option<OsString>,
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Binaries, EmbeddedError> {
-    if let Some(found) = Places::new(fetched, &env).find(major) {
+    if let Some(found) = Places::new(fetched, &env).find(major)? {
         return Ok(found);
     }
     if let Some(wanted) = major.filter(|it| *it != MAJOR) {
@@ -69,7 +70,7 @@ pub async fn obtain(
         progress(Progress::Installing { command: &command });
         match run(&command).await {
             Ok(()) => {
-                if let Some(found) = Places::new(fetched, &env).find(major) {
+                if let Some(found) = Places::new(fetched, &env).find(major)? {
                     return Ok(found);
                 }
                 progress(Progress::InstallFailed { why: "the version it brought is too old" });

@@ -1,29 +1,20 @@
-//! The life of the server's process.
-//!
-//! ```text
-//! this process ──pipe──▶ watchdog (sh)         reads until the pipe closes, then SIGINT to postgres
-//!      └──child────────▶ postgres              SIGINT: fast shutdown; SIGQUIT: immediate
-//! ```
-//!
-//! The watchdog is why `kill -9` of this process leaves no server behind: the kernel closes the
-//! pipe. It works on every Unix; Linux' parent-death signal would follow the spawning *thread*.
+//! Starting a server and stopping it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::ffi::OsString;
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use uuid::Uuid;
+use rustix::process::{Pid, Signal, test_kill_process};
 
 use super::error::{EmbeddedError, io};
 use super::find::Binaries;
 use super::init::{SUPERUSER, initialize, major_of, password_of};
+use super::log::{LOG, Log};
+use super::process::{Process, signal};
+use super::socket::SocketFolder;
 use super::user::Account;
 
 /// How a private Postgres is to run.
@@ -117,7 +108,8 @@ impl Server {
         let password = options.port.map(|_| password_of(data)).transpose()?;
         let socket = SocketFolder::for_data(data, account)?;
         let mut log = Log::open(data, account)?;
-        let process = spawn(options, account, port, &socket.path, &log)?;
+        let command = command(options, port, socket.path());
+        let process = Process::spawn(&command, data, account, &log)?;
         let pid = process.pid();
         let data = data.clone();
         let mut server = Self { process: Some(process), pid, data, socket, port, password };
@@ -128,7 +120,7 @@ impl Server {
     /// Polls with real connections until one succeeds.
     async fn ready(&mut self, log: &mut Log) -> Result<(), EmbeddedError> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&self.socket.path).port(self.port).user(SUPERUSER).dbname("postgres");
+        config.host_path(self.socket.path()).port(self.port).user(SUPERUSER).dbname("postgres");
         config.connect_timeout(Duration::from_secs(5));
         let began = Instant::now();
         loop {
@@ -182,7 +174,7 @@ impl Server {
 
     /// A connection URL over the Unix socket.
     pub fn socket_url(&self) -> String {
-        let folder = self.socket.path.to_string_lossy();
+        let folder = self.socket.path().to_string_lossy();
         let host = utf8_percent_encode(&folder, NON_ALPHANUMERIC);
         format!("postgres://{SUPERUSER}@{host}:{}/postgres", self.port)
     }
@@ -212,13 +204,16 @@ impl Server {
         process.signal(Signal::INT);
         let pid = self.pid;
         let mut ended = tokio::task::spawn_blocking(move || process.wait());
-        if tokio::time::timeout(STOP_LIMIT, &mut ended).await.is_err() {
-            tracing::warn!(data = %self.data.display(), "postgres does not stop, ending it at once");
-            signal(pid, Signal::QUIT);
-        } else {
-            return Ok(());
-        }
-        ended.await.map_err(|error| io("stop", &self.data)(error.into()))
+        let ended = match tokio::time::timeout(STOP_LIMIT, &mut ended).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let data = self.data.display();
+                tracing::warn!(%data, "postgres does not stop, ending it at once");
+                signal(pid, Signal::QUIT);
+                ended.await
+            }
+        };
+        ended.map_err(|error| io("stop", &self.data)(error.into()))
     }
 }
 
@@ -242,45 +237,21 @@ async fn prepare(mut options: Options, account: Option<Account>) -> Result<Optio
     work.await.map_err(|error| io("create", &data)(error.into()))?
 }
 
-/// Started by `sh`: `$$` is the shell's process id, which `exec` makes the server's. The watchdog
-/// is nobody's child (two levels of parentheses), as Postgres takes every child for its own. A line
-/// in the pipe tells the watchdog that the server has ended in good order.
-const WATCHED: &str = r#"( ( read -r _ <&3 || kill -INT $$ ) & ) 3<&0; exec "$@" </dev/null"#;
-
-fn spawn(
-    options: &Options,
-    account: Option<&Account>,
-    port: u16,
-    socket: &Path,
-    log: &Log,
-) -> Result<Process, EmbeddedError> {
-    let program = options.binaries.program("postgres");
-    let output = || log.file.try_clone().map_err(io("open", &options.data));
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", WATCHED, "sh"]).arg(&program).arg("-D").arg(&options.data);
+/// The server's program and its arguments.
+fn command(options: &Options, port: u16, socket: &Path) -> Vec<OsString> {
+    let program = options.binaries.program("postgres").into_os_string();
+    let mut command = vec![program, "-D".into(), options.data.clone().into_os_string()];
     for (name, value) in settings(options, port, socket) {
-        command.arg("-c").arg(format!("{name}={value}"));
+        command.extend(["-c".into(), format!("{name}={value}").into()]);
     }
     command
-        .env("LC_ALL", "C")
-        .current_dir(&options.data)
-        .stdin(Stdio::piped())
-        .stdout(output()?)
-        .stderr(output()?)
-        // Ctrl-C in a terminal goes to the whole process group; the server is to end last.
-        .process_group(0);
-    if let Some(account) = account {
-        account.run(&mut command);
-    }
-    let mut child = command.spawn().map_err(io("start", &program))?;
-    let leash = child.stdin.take();
-    Ok(Process { child, leash })
 }
 
 /// Ours first, so that the caller's win.
 fn settings(options: &Options, port: u16, socket: &Path) -> Vec<(String, String)> {
     let listen = if options.port.is_some() { "127.0.0.1" } else { "" };
-    let socket = socket.to_string_lossy();
+    // A list in a comma's syntax, hence the quotes.
+    let socket = format!("\"{}\"", socket.to_string_lossy().replace('"', "\"\""));
     let port = port.to_string();
     let ours = [
         ("port", port.as_str()),
@@ -297,56 +268,6 @@ fn settings(options: &Options, port: u16, socket: &Path) -> Vec<(String, String)
     ];
     let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     ours.chain(options.settings.iter().cloned()).collect()
-}
-
-/// The postmaster, which ends with this value.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    leash: Option<ChildStdin>,
-}
-
-impl Process {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    /// How it ended, if it has.
-    fn exited(&mut self) -> Option<String> {
-        self.child.try_wait().ok().flatten().map(|status| status.to_string())
-    }
-
-    fn signal(&self, which: Signal) {
-        // Not yet waited for, so the number still is this process'.
-        signal(self.pid(), which);
-    }
-
-    fn wait(&mut self) {
-        // The one error is that it has been waited for already.
-        drop(self.child.wait());
-        if let Some(mut leash) = self.leash.take() {
-            // Lets the watchdog go; if it is gone already, all the better.
-            drop(leash.write_all(b"\n"));
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.leash.is_some() {
-            if self.exited().is_none() {
-                self.signal(Signal::QUIT);
-            }
-            self.wait();
-        }
-    }
-}
-
-fn signal(pid: Pid, which: Signal) {
-    if let Err(error) = kill_process(pid, which) {
-        // It has ended already, which is what signals are sent for here.
-        tracing::debug!(pid = pid.as_raw_nonzero(), %error, "postgres is gone");
-    }
 }
 
 /// The first line of the data directory's lock file: a process id.
@@ -372,78 +293,4 @@ async fn predecessor_gone(data: &Path) {
 fn free_port() -> Result<u16, EmbeddedError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io("bind", "127.0.0.1"))?;
     Ok(listener.local_addr().map_err(io("bind", "127.0.0.1"))?.port())
-}
-
-/// Where the Unix socket lies: in the data directory, which is closed to others, or, where that
-/// makes too long a path, in a directory as closed below the one for temporary files.
-#[derive(Debug)]
-struct SocketFolder {
-    path: PathBuf,
-    temporary: bool,
-}
-
-/// The longest path of a socket in bytes: macOS allows 103, Linux 107.
-const LONGEST_SOCKET: usize = 103;
-
-impl SocketFolder {
-    fn for_data(data: &Path, account: Option<&Account>) -> Result<Self, EmbeddedError> {
-        let name = "/.s.PGSQL.65535".len();
-        if data.as_os_str().len() + name <= LONGEST_SOCKET {
-            return Ok(Self { path: data.to_path_buf(), temporary: false });
-        }
-        let path = std::env::temp_dir().join(format!("projector-{}", Uuid::new_v4().simple()));
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(io("create", &path))?;
-        let folder = Self { path, temporary: true };
-        if let Some(account) = account {
-            account.own(&folder.path)?;
-        }
-        Ok(folder)
-    }
-}
-
-impl Drop for SocketFolder {
-    fn drop(&mut self) {
-        if self.temporary {
-            // An empty directory for temporary files that stays does no harm.
-            drop(fs::remove_dir_all(&self.path));
-        }
-    }
-}
-
-/// The name of the log in the data directory.
-const LOG: &str = "postgres.log";
-
-/// The server's log, read from where this start began.
-struct Log {
-    file: File,
-    began: u64,
-}
-
-impl Log {
-    fn open(data: &Path, account: Option<&Account>) -> Result<Self, EmbeddedError> {
-        let path = data.join(LOG);
-        let mut options = OpenOptions::new();
-        let options = options.read(true).append(true).create(true).mode(0o600);
-        let file = options.open(&path).map_err(io("open", &path))?;
-        if let Some(account) = account {
-            account.own(&path)?;
-        }
-        let began = file.metadata().map_err(io("read", &path))?.len();
-        Ok(Self { file, began })
-    }
-
-    /// The last lines since this start.
-    fn tail(&mut self) -> String {
-        let mut text = Vec::new();
-        let read = self
-            .file
-            .seek(SeekFrom::Start(self.began))
-            .and_then(|_| self.file.read_to_end(&mut text));
-        if let Err(error) = read {
-            return format!("(cannot be read: {error})");
-        }
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().collect();
-        lines.split_at(lines.len().saturating_sub(15)).1.join("\n")
-    }
 }

@@ -90,9 +90,10 @@ fn id(text: &str) -> Option<u32> {
     text.parse().ok().or_else(|| Some(text.parse::<i32>().ok()?.cast_unsigned()))
 }
 
-/// Where a private Postgres of the project in `project` (an absolute path) lives: its `.projector`,
-/// or, where the server's user cannot get there (root, with the project below `/root`), a directory
-/// of its own below `/var/lib/projector`.
+/// Where the private Postgres of a project lives: in its folder `.projector`.
+///
+/// Where the server's user cannot get there (root's project below `/root`), it is a directory of
+/// its own below `/var/lib/projector`. `project` is an absolute path.
 ///
 /// # Errors
 /// [`EmbeddedError::NoAccount`].
@@ -111,7 +112,8 @@ pub fn home(project: &Path) -> Result<PathBuf, EmbeddedError> {
 /// Makes the directory `path` and what is missing above it; others may pass through, whatever the
 /// umask says.
 pub(super) fn make_way(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
+    // Of a relative path the last parent is empty.
+    if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {

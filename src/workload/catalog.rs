@@ -3,12 +3,15 @@
 use fastrand::Rng;
 use serde_json::{Value, json};
 
+/// Makes up a part of a payload.
+pub(super) type Make = fn(&mut Rng) -> Value;
+
 /// A workflow as an author would draw it.
 pub(super) struct Workflow {
     pub(super) name: &'static str,
     pub(super) version: i32,
     pub(super) trigger: &'static str,
-    pub(super) input: fn(&mut Rng) -> Value,
+    pub(super) input: Make,
     pub(super) steps: &'static [Step],
 }
 
@@ -20,8 +23,8 @@ pub(super) struct Step {
     /// Whether it is skipped when the branch before it is not taken.
     pub(super) optional: bool,
     /// A log line on beginning: its message, and what makes its fields.
-    pub(super) request: Option<(&'static str, fn(&mut Rng) -> Value)>,
-    pub(super) output: fn(&mut Rng) -> Value,
+    pub(super) request: Option<(&'static str, Make)>,
+    pub(super) output: Make,
     /// Message and code of what may go wrong, where something may.
     pub(super) error: Option<(&'static str, &'static str)>,
 }
@@ -209,20 +212,20 @@ const TICKET_TRIAGE: Workflow = Workflow {
 const fn http(
     id: &'static str,
     name: &'static str,
-    request: (&'static str, fn(&mut Rng) -> Value),
-    output: fn(&mut Rng) -> Value,
+    request: (&'static str, Make),
+    output: Make,
     error: (&'static str, &'static str),
 ) -> Step {
     let (request, error) = (Some(request), Some(error));
     Step { id, name, kind: Kind::Http, optional: false, request, output, error }
 }
 
-const fn transform(id: &'static str, name: &'static str, output: fn(&mut Rng) -> Value) -> Step {
+const fn transform(id: &'static str, name: &'static str, output: Make) -> Step {
     let kind = Kind::Transform;
     Step { id, name, kind, optional: false, request: None, output, error: None }
 }
 
-const fn branch(id: &'static str, name: &'static str, output: fn(&mut Rng) -> Value) -> Step {
+const fn branch(id: &'static str, name: &'static str, output: Make) -> Step {
     Step { kind: Kind::Branch, ..transform(id, name, output) }
 }
 
@@ -231,8 +234,8 @@ const fn delay(id: &'static str, name: &'static str) -> Step {
 }
 
 const fn email_step(id: &'static str, name: &'static str) -> Step {
-    let output: fn(&mut Rng) -> Value = |rng| json!({ "message_id": token(rng), "to": email(rng) });
-    let request: (&str, fn(&mut Rng) -> Value) =
+    let output: Make = |rng| json!({ "message_id": token(rng), "to": email(rng) });
+    let request: (&str, Make) =
         ("sending mail", |rng| json!({ "to": email(rng), "smtp_password": token(rng) }));
     let error = Some(("mailbox is full", "smtp_452"));
     let request = Some(request);

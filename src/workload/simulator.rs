@@ -37,7 +37,7 @@ impl Default for Options {
 pub struct Append {
     /// The tenant.
     pub project_id: Uuid,
-    /// The run, a UUIDv7 of the moment it started.
+    /// The run, a version 7 UUID of the moment it started.
     pub run_id: Uuid,
     /// The run's last version before these events; 0 for a new run.
     pub expected_version: i32,

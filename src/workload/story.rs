@@ -157,7 +157,7 @@ impl Story<'_> {
     fn succeed(&mut self, step: &Step, attempt: i32) {
         let output = (step.output)(self.rng);
         if step.kind == Kind::Branch {
-            self.taken = output["taken"] == true;
+            self.taken = output.get("taken") == Some(&Value::Bool(true));
         }
         let payload = json!({ "step_id": step.id, "attempt": attempt, "output": output });
         self.say("step_succeeded", payload);

@@ -129,6 +129,16 @@ async fn a_path_too_long_for_a_socket_gets_one_elsewhere() {
     connect(&server.url()).await;
 }
 
+#[tokio::test]
+async fn a_path_may_hold_any_character() {
+    let home = Home::new();
+    let data = home.0.join("it's, \"50 %\" ü");
+
+    let server = Server::start(Options { data, ..home.options() }).await.unwrap();
+
+    connect(&server.socket_url()).await;
+}
+
 /// Set for the process that is to be killed: where its data directory is.
 const SERVE: &str = "PROJECTOR_TEST_SERVE";
 
@@ -163,11 +173,12 @@ async fn a_process_that_is_killed_leaves_no_server_behind() {
     connect(&again.url()).await;
 }
 
+#[allow(clippy::print_stdout, reason = "the test that started us waits for the line")]
 async fn serve(data: &Path) {
     let server = Server::start(Options::new(data, binaries().clone())).await.unwrap();
     // The harness may have begun the line.
     println!("\nserving {}", server.url());
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

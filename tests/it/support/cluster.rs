@@ -115,7 +115,8 @@ pub(crate) fn binaries() -> &'static Binaries {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let fetched = target.join("postgres");
         let major = std::env::var("PROJECTOR_TEST_POSTGRES").ok().map(|it| it.parse().unwrap());
-        Places::new(&fetched, |name| std::env::var_os(name)).find(major).unwrap_or_else(|| {
+        let places = Places::new(&fetched, |name| std::env::var_os(name));
+        places.find(major).unwrap().unwrap_or_else(|| {
             let version = major.map_or_else(|| "16".to_owned(), |it| it.to_string());
             panic!("no such PostgreSQL on this machine; get one with `.ci/postgres {version}`")
         })
