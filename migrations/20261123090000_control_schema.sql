@@ -38,6 +38,7 @@ create table if not exists projector.projections (
   table_name text not null,
   lane text not null default 'default',
   definition_hash text not null,
+  columns jsonb not null default '{}',
   generation int not null default 0,
   state text not null check (state in ('live', 'catching_up', 'rebuilding', 'paused', 'failed', 'detached')),
   last_error text,
@@ -46,6 +47,7 @@ create table if not exists projector.projections (
   updated_at timestamptz not null default now()
 );
 comment on column projector.projections.definition_hash is 'hex sha256 of the definition that made the rows';
+comment on column projector.projections.columns is 'declaration of each column of the serving generation';
 comment on column projector.projections.generation is 'number of the partition that serves the read model';
 
 -- Events that a rule could not apply, and every later one for the same row.

@@ -10,10 +10,13 @@ mod fail;
 mod log;
 mod context;
 
+mod sidecar;
+mod run;
 mod migrate;
 mod append;
 mod status;
 mod check;
+mod test;
 mod doctor;
 mod tail;
 mod completions;
@@ -69,8 +72,8 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Doctor(DoctorArgs {}) => doctor::run(context).await,
         Command::Tail(args) => tail::run(args, context).await,
         Command::Completions(args) => completions::run(&args, &context.out),
-        Command::Dev(_) | Command::Run(_) | Command::Test(_) => {
-            Err(Failure::new("this build has no engine").into())
-        }
+        Command::Run(args) => run::run(&args, context).await,
+        Command::Test(args) => test::run(&args, context),
+        Command::Dev(_) => Err(Failure::new("this build has no engine").into()),
     }
 }

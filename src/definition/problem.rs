@@ -28,7 +28,7 @@ pub struct Problem {
 
 impl Problem {
     /// About a file as a whole.
-    pub(super) fn of_file(file: &Path, message: String) -> Self {
+    pub fn of_file(file: &Path, message: String) -> Self {
         let (label, excerpt) = (String::new(), String::new());
         let file = file.to_owned();
         Self { file, line: 0, column: 0, length: 1, message, label, hint: None, excerpt }

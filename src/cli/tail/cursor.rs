@@ -95,11 +95,11 @@ mod tests {
         // Transaction 100 holds position 11 and stays open.
         assert_eq!(poll(&mut cursor, (100, 101), &[12]), [12]);
         assert_eq!(poll(&mut cursor, (100, 103), &[12, 13]), [13]);
-        assert_eq!(poll(&mut cursor, (100, 104), &[12, 13]), []);
+        assert_eq!(poll(&mut cursor, (100, 104), &[12, 13]), Vec::<i64>::new());
         assert_eq!(cursor.settled(), 10);
         assert_eq!(poll(&mut cursor, (104, 104), &[11, 12, 13]), [11]);
-        assert_eq!(poll(&mut cursor, (104, 104), &[11, 12, 13]), []);
-        assert_eq!(poll(&mut cursor, (104, 104), &[11, 12, 13]), []);
+        assert_eq!(poll(&mut cursor, (104, 104), &[11, 12, 13]), Vec::<i64>::new());
+        assert_eq!(poll(&mut cursor, (104, 104), &[11, 12, 13]), Vec::<i64>::new());
         assert_eq!(cursor.settled(), 13);
         assert!(cursor.seen.is_empty());
     }
