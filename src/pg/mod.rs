@@ -16,6 +16,7 @@ pub mod connect;
 pub mod dial;
 pub mod error;
 pub mod facts;
+pub mod findings;
 pub mod pgpass;
 pub mod settings;
 pub mod tls;

@@ -126,3 +126,59 @@ impl Channel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    const READY: [u8; 6] = [b'Z', 0, 0, 0, 5, b'I'];
+
+    fn pair() -> (Channel, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Channel::new(Wire::Unix(ours)), theirs)
+    }
+
+    #[tokio::test]
+    async fn reading_goes_on_while_nothing_can_be_sent() {
+        let (mut channel, mut server) = pair();
+        channel.out().extend_from_slice(&vec![7; 4_000_000]);
+        server.write_all(&READY).await.unwrap();
+
+        let (tag, _) = channel.receive().await.unwrap();
+
+        assert_eq!(tag, b'Z');
+        assert!(!channel.is_sent());
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_was_cancelled_goes_on_where_it_was() {
+        let (mut channel, mut server) = pair();
+        let sent: Vec<u8> = (0..=250).cycle().take(4_000_000).collect();
+        channel.out().extend_from_slice(&sent);
+
+        let first = poll_fn(|cx| Poll::Ready(channel.poll_flush(cx).is_pending())).await;
+        let mut received = vec![0; sent.len()];
+        let (flushed, read) = tokio::join!(channel.flush(), server.read_exact(&mut received));
+
+        assert!(first);
+        flushed.unwrap();
+        read.unwrap();
+        assert!(received == sent);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_end_is_read_first() {
+        let (mut channel, mut server) = pair();
+        server.write_all(&READY).await.unwrap();
+        drop(server);
+
+        let first = channel.receive().await.map(|(tag, _)| tag);
+        let second = channel.receive().await.map(|(tag, _)| tag);
+
+        assert_eq!(first.unwrap(), b'Z');
+        assert!(matches!(second, Err(WalError::Closed)));
+    }
+}

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use projector::ident::QualifiedName;
 use projector::lsn::Lsn;
-use projector::pg::facts::{FindingKind, Wanted, findings, gather};
+use projector::pg::facts::{Wanted, gather};
+use projector::pg::findings::{FindingKind, findings};
 use projector::pg::{Class, ConnectError, Settings, SharedClient, connect};
 use projector::wal::{ReplicationConnection, StreamOptions};
 
@@ -191,9 +192,9 @@ async fn a_refused_log_in_says_why_and_what_to_do() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
     // Bound and not listening: nobody can take the port meanwhile, and nobody answers.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = taken.local_addr().unwrap().port();
-    drop(taken);
 
     let (error, hint, class) = refusal(&format!("host=127.0.0.1 port={port}")).await;
     assert_eq!(error, format!("cannot reach Postgres at `127.0.0.1:{port}`"));
@@ -403,4 +404,20 @@ async fn a_server_that_is_ready_has_no_findings() {
     assert_eq!(slot.active_pid, stream.process());
     assert_eq!(slot.wal_status.as_deref(), Some("reserved"));
     assert!(slot.retained_bytes.is_some() && slot.restart_lsn < slot.confirmed_flush);
+}
+
+#[tokio::test]
+async fn connecting_can_be_left_to_another_task() {
+    let cluster = Cluster::start().await;
+    let settings = settings(cluster.socket_url());
+    let shared = SharedClient::new(settings.clone(), "test");
+
+    let sql = tokio::spawn(async move { shared.get().await.is_ok() });
+    let wal = tokio::spawn(async move {
+        let mut connection = ReplicationConnection::connect(&settings, "test").await.unwrap();
+        connection.ensure_slot(&name("s"), PATIENCE).await.is_ok()
+    });
+
+    assert!(sql.await.unwrap());
+    assert!(wal.await.unwrap());
 }
