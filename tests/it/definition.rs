@@ -213,6 +213,22 @@ fn a_generated_column_is_not_assigned() {
 }
 
 #[test]
+fn null_is_not_set_where_none_may_be() {
+    insta::assert_snapshot!(complaints_about_rule(
+        "event = \"*\"\nset = { failures = \"`null`\" }"
+    ));
+}
+
+#[test]
+fn definitions_are_shared_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    fn is_moved<T: Send>() {}
+
+    is_shared::<Definition>();
+    is_moved::<definition::Scratch>();
+}
+
+#[test]
 fn a_rule_deletes_or_changes() {
     insta::assert_snapshot!(complaints_about_rule(
         "event = \"*\"\ndelete = true\nset = { status = \"type\" }"

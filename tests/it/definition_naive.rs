@@ -156,3 +156,40 @@ fn every_shipped_case_holds() {
 
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The code block of `docs/projections.md` that begins with `start`.
+fn from_docs(start: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/projections.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let block = docs.split("```toml\n").find(|it| it.starts_with(start)).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_first_projection_of_the_docs_makes_the_row_they_show() {
+    let definition = from_docs("# projections/orders.toml");
+    let definition = definition.replace("[columns]", "[columns]\ncarrier = \"text\"");
+    let definition = definition::parse(Path::new("orders.toml"), &definition).unwrap();
+
+    let cases = case::parse(Path::new("orders.toml"), &from_docs("[[case]]")).unwrap();
+
+    let found = fold(&definition, &cases[0].given);
+    assert_eq!(case::compare(&cases[0].expect, &found), []);
+    assert_eq!(found[0]["status"], "shipped");
+    assert_eq!(found[0]["items"], 3);
+}
+
+#[test]
+fn a_case_that_does_not_hold_is_told() {
+    let definition =
+        definition::parse(Path::new("orders.toml"), &from_docs("# projections/orders.toml"))
+            .unwrap();
+    let case =
+        "[[case]]\nname = \"x\"\ngiven = [{ type = \"item_added\" }]\nexpect = [{ items = 2 }]";
+
+    let cases = case::parse(Path::new("orders.toml"), case).unwrap();
+
+    let found = fold(&definition, &cases[0].given);
+    let told = case::compare(&cases[0].expect, &found);
+    assert_eq!(told[0].to_string(), "row 1, `items`: expected 2, found 1");
+}
