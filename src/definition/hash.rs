@@ -1,5 +1,7 @@
 //! The hash of a definition: the same for the same meaning.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 
 use super::model::{Definition, EventMatch, KeyPart, Rule};
@@ -15,8 +17,7 @@ pub(super) fn of(definition: &Definition) -> String {
     let mut form = Form(Sha256::new());
     form.line(&[FORM, &definition.name]);
     for column in &definition.columns {
-        let words: Vec<_> = column.declared.split_whitespace().collect();
-        form.line(&["column", column.name.as_str(), &words.join(" ")]);
+        form.line(&["column", column.name.as_str(), &plain(&column.declared)]);
     }
     form.key(definition, "key", &definition.key);
     if let Some(tenant) = definition.tenant {
@@ -43,6 +44,14 @@ pub(super) fn of(definition: &Definition) -> String {
         form.rule(definition, rule);
     }
     form.finish()
+}
+
+/// Without needless blanks, unless some may be within quotes.
+fn plain(sql: &str) -> Cow<'_, str> {
+    if sql.contains(['\'', '"']) {
+        return Cow::Borrowed(sql);
+    }
+    Cow::Owned(sql.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn name(definition: &Definition, column: usize) -> &str {

@@ -12,20 +12,21 @@ pub(super) fn of(key: &[KeyPart], rules: &[Rule], has_epoch: bool) -> Order {
     if !needs_order {
         return Order::Unordered;
     }
-    if keys.clone().all(is_unique) && !has_epoch {
+    if keys.all(is_unique) && !has_epoch {
         return Order::Unordered;
     }
-    if keys.all(is_by_run) { Order::Version } else { Order::Position }
+    if is_by_run(key, rules) { Order::Version } else { Order::Position }
 }
 
-/// Whether a row belongs to one run.
-pub(super) fn is_by_run(key: &[KeyPart]) -> bool {
-    has(key, "run_id")
+/// Whether each row belongs to one run, whichever rule makes it.
+pub(super) fn is_by_run(key: &[KeyPart], rules: &[Rule]) -> bool {
+    let mut keys = std::iter::once(key).chain(rules.iter().filter_map(|it| it.key.as_deref()));
+    keys.all(|it| has(it, "run_id"))
 }
 
 /// Whether each event has a row of its own. `event_id` is unique only within its run.
 fn is_unique(key: &[KeyPart]) -> bool {
-    has(key, "position") || (is_by_run(key) && (has(key, "version") || has(key, "event_id")))
+    has(key, "position") || (has(key, "run_id") && (has(key, "version") || has(key, "event_id")))
 }
 
 fn has(key: &[KeyPart], field: &str) -> bool {

@@ -6,7 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::datum::{Datum, Value};
-use super::{decimal, time};
+use super::{decimal, json, time};
 use crate::event::Timestamp;
 
 /// The type of a column, as far as values are checked before Postgres sees them.
@@ -73,10 +73,10 @@ impl ColumnType {
             Self::Uuid => uuid(&datum),
             Self::Timestamptz => moment(&datum).map(Value::Time),
             Self::Date => date(&datum),
-            Self::Text => return self.or_misfit(datum, text),
-            Self::Json | Self::Jsonb => return self.or_misfit(datum, json),
+            Self::Text => return self.or_misfit(datum, as_text),
+            Self::Json | Self::Jsonb => return self.or_misfit(datum, as_json),
             Self::Other(_) if self.element().is_some() => array(&datum),
-            Self::Other(_) => return self.or_misfit(datum, text),
+            Self::Other(_) => return self.or_misfit(datum, as_text),
         };
         fitted.ok_or_else(|| self.misfit(&datum))
     }
@@ -100,6 +100,11 @@ impl ColumnType {
     /// Whether `min` and `max` can compare its values here as Postgres would.
     pub fn is_ordered(&self) -> bool {
         self.is_numeric() || matches!(self, Self::Timestamptz | Self::Date)
+    }
+
+    /// Whether no kind of value is refused here.
+    pub(super) fn takes_all_kinds(&self) -> bool {
+        matches!(self, Self::Text | Self::Json | Self::Jsonb | Self::Other(_))
     }
 
     /// Gives `datum` away to `fit`, which gives it back when it does not fit.
@@ -236,7 +241,7 @@ fn numeric(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
 }
 
 /// A text column takes everything: scalars as people read them, arrays and objects as JSON.
-fn text(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
+fn as_text(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
     Ok(Value::Text(match datum {
         Datum::Text(it) if it.contains('\0') => return Err(Datum::Text(it)),
         Datum::Number(it) | Datum::Text(it) | Datum::Json(it) => it,
@@ -249,26 +254,26 @@ fn text(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
     }))
 }
 
-fn json(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
+fn as_json(datum: Datum<'_>) -> Result<Value<'_>, Datum<'_>> {
     let quoted = |it: &str| Cow::Owned(serde_json::Value::from(it).to_string());
     Ok(Value::Text(match datum {
         Datum::Text(it) if it.contains('\0') => return Err(Datum::Text(it)),
         Datum::Text(it) => quoted(&it),
         Datum::Uuid(it) => quoted(&it.to_string()),
         Datum::Time(it) => quoted(&time::text(it)),
-        other => return text(other),
+        other => return as_text(other),
     }))
 }
 
 /// A JSON array of scalars in the form of a Postgres array literal: `{"a","b",NULL}`.
 fn array<'a>(datum: &Datum<'a>) -> Option<Value<'a>> {
-    let Datum::Json(json) = datum else { return None };
+    let Datum::Json(text) = datum else { return None };
     let mut literal = String::from("{");
-    for element in super::json::elements(json)? {
+    for element in json::elements(text)? {
         if 1 < literal.len() {
             literal.push(',');
         }
-        match text(super::json::datum(element)).ok()? {
+        match as_text(json::datum(element)).ok()? {
             Value::Text(it) => quote_element(&it, &mut literal),
             _ => literal.push_str("NULL"),
         }
@@ -293,7 +298,7 @@ mod tests {
     use super::*;
 
     fn fit<'a>(ty: &str, json: &'a str) -> Result<Value<'a>, String> {
-        let datum = super::super::json::datum(json);
+        let datum = crate::definition::json::datum(json);
         ColumnType::named(ty).fit(datum).map_err(|it| it.to_string())
     }
 

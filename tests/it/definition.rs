@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use projector::definition::{self, Definition, Order, Problem, case};
+use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Definition, Vec<Problem>> {
     definition::parse(Path::new("projections/runs.toml"), text)
@@ -213,6 +214,22 @@ fn a_generated_column_is_not_assigned() {
 }
 
 #[test]
+fn null_is_not_set_where_none_may_be() {
+    insta::assert_snapshot!(complaints_about_rule(
+        "event = \"*\"\nset = { failures = \"`null`\" }"
+    ));
+}
+
+#[test]
+fn definitions_are_shared_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    fn is_moved<T: Send>() {}
+
+    is_shared::<Definition>();
+    is_moved::<definition::Scratch>();
+}
+
+#[test]
 fn a_rule_deletes_or_changes() {
     insta::assert_snapshot!(complaints_about_rule(
         "event = \"*\"\ndelete = true\nset = { status = \"type\" }"
@@ -308,4 +325,32 @@ fn a_table_has_one_definition() {
     let problems = definition::parse_all(&files).unwrap_err();
 
     insta::assert_snapshot!(problems[0].render());
+}
+
+proptest! {
+    /// A shipped definition with a piece of it replaced: read or refused, and every problem shown.
+    #[test]
+    fn a_damaged_definition_is_read_or_refused(
+        which in 0_usize..5,
+        at in any::<prop::sample::Index>(),
+        length in 0_usize..40,
+        piece in "[-a-z\"'`\\[\\]{}=.,|!*#;() \n\té🦀0-9]{0,12}",
+    ) {
+        let (file, text) = definition::read(&projections()).unwrap().swap_remove(which);
+        let text: Vec<_> = text.chars().collect();
+        let start = at.index(text.len());
+        let end = (start + length).min(text.len());
+        let damaged: String =
+            text[..start].iter().copied().chain(piece.chars()).chain(text[end..].iter().copied()).collect();
+
+        match definition::parse(&file, &damaged) {
+            Ok(definition) => prop_assert_eq!(definition.hash.len(), 64),
+            Err(problems) => {
+                prop_assert!(!problems.is_empty());
+                for problem in problems {
+                    prop_assert!(problem.render().starts_with("error: "));
+                }
+            }
+        }
+    }
 }

@@ -156,3 +156,99 @@ fn every_shipped_case_holds() {
 
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The code block of `docs/projections.md` that begins with `start`.
+fn from_docs(start: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/projections.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let block = docs.split("```toml\n").find(|it| it.starts_with(start)).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_first_projection_of_the_docs_makes_the_row_they_show() {
+    let definition = from_docs("# projections/orders.toml");
+    let definition = definition.replace("[columns]", "[columns]\ncarrier = \"text\"");
+    let definition = definition::parse(Path::new("orders.toml"), &definition).unwrap();
+
+    let cases = case::parse(Path::new("orders.toml"), &from_docs("[[case]]")).unwrap();
+
+    let found = fold(&definition, &cases[0].given);
+    assert_eq!(case::compare(&cases[0].expect, &found), []);
+    assert_eq!(found[0]["status"], "shipped");
+    assert_eq!(found[0]["items"], 3);
+}
+
+#[test]
+fn a_case_that_does_not_hold_is_told() {
+    let definition =
+        definition::parse(Path::new("orders.toml"), &from_docs("# projections/orders.toml"))
+            .unwrap();
+    let case =
+        "[[case]]\nname = \"x\"\ngiven = [{ type = \"item_added\" }]\nexpect = [{ items = 2 }]";
+
+    let cases = case::parse(Path::new("orders.toml"), case).unwrap();
+
+    let found = fold(&definition, &cases[0].given);
+    let told = case::compare(&cases[0].expect, &found);
+    assert_eq!(told[0].to_string(), "row 1, `items`: expected 2, found 1");
+}
+
+/// A row of an epoch table: its rank, and two columns that epochs reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Attempt {
+    rank: Option<u8>,
+    columns: [Option<usize>; 2],
+}
+
+/// An event's rank, the column it sets, and the value.
+type Step = (Option<u8>, usize, usize);
+
+fn one_after_the_other(mut row: Attempt, steps: &[Step]) -> Attempt {
+    for &(rank, column, value) in steps {
+        match (rank, row.rank) {
+            (Some(new), Some(old)) if new < old => continue,
+            (Some(new), Some(old)) if old < new => row = Attempt::default(),
+            _ => {}
+        }
+        row.rank = rank.or(row.rank);
+        row.columns[column] = Some(value);
+    }
+    row
+}
+
+/// What [`definition::Epoch`] promises to a fold that does not see the stored row.
+fn by_the_greatest_rank(stored: Attempt, steps: &[Step]) -> Attempt {
+    let greatest = steps.iter().filter_map(|it| it.0).max();
+    let first = steps.iter().position(|it| it.0 == greatest).unwrap_or_default();
+    let lower_before = steps[..first].iter().any(|it| it.0.is_some());
+    let is_new = greatest.is_some()
+        && stored.rank.map_or(lower_before, |it| greatest.is_some_and(|greatest| it < greatest));
+    let is_old = greatest.is_some() && greatest < stored.rank;
+
+    let mut row = if is_new { Attempt::default() } else { stored };
+    for &(rank, column, value) in if is_new { &steps[first..] } else { steps } {
+        if rank.is_none() || (rank == greatest && !is_old) {
+            row.columns[column] = Some(value);
+        }
+    }
+    row.rank = row.rank.max(greatest);
+    row
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_pending_change_of_an_epoch_comes_to_one_of_three_results(
+        stored in proptest::option::of(0_u8..5),
+        steps in proptest::collection::vec((proptest::option::of(0_u8..5), 0_usize..2), 0..8),
+    ) {
+        let stored = Attempt { rank: stored, columns: [Some(100), Some(101)] };
+        let steps: Vec<Step> =
+            steps.into_iter().enumerate().map(|(value, it)| (it.0, it.1, value)).collect();
+
+        proptest::prop_assert_eq!(
+            by_the_greatest_rank(stored, &steps),
+            one_after_the_other(stored, &steps)
+        );
+    }
+}

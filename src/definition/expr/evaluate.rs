@@ -123,7 +123,7 @@ fn is_equal(left: f64, right: f64) -> bool {
     }
 }
 
-pub(super) fn date_trunc(unit: Unit, datum: Datum<'_>) -> Result<Datum<'_>, EvalError> {
+fn date_trunc(unit: Unit, datum: Datum<'_>) -> Result<Datum<'_>, EvalError> {
     let time = match &datum {
         Datum::Null => return Ok(Datum::Null),
         Datum::Time(it) => Some(*it),
@@ -153,15 +153,13 @@ fn redact<'a>(datum: Datum<'a>, scope: &Scope<'a>) -> Datum<'a> {
     }
 }
 
-/// The first `most` characters of the text form.
-pub(super) fn left(datum: Datum<'_>, most: usize) -> Datum<'_> {
+/// The first `most` characters of a text; other values as they are.
+fn left(datum: Datum<'_>, most: usize) -> Datum<'_> {
     let text = match datum {
-        Datum::Null => return Datum::Null,
-        Datum::Text(it) | Datum::Number(it) | Datum::Json(it) => it,
-        Datum::Bool(it) => Cow::Owned(it.to_string()),
-        Datum::Int(it) => Cow::Owned(it.to_string()),
+        Datum::Text(it) => it,
         Datum::Uuid(it) => Cow::Owned(it.to_string()),
         Datum::Time(it) => Cow::Owned(time::text(it)),
+        other => return other,
     };
     let Some((end, _)) = text.char_indices().nth(most) else { return Datum::Text(text) };
     Datum::Text(match text {
@@ -180,7 +178,7 @@ fn search<'a>(ast: &Ast, text: &str, scope: &Scope<'_>) -> Result<Datum<'a>, Eva
     from_tree(&found)
 }
 
-pub(super) fn from_tree<'a>(found: &Variable) -> Result<Datum<'a>, EvalError> {
+fn from_tree<'a>(found: &Variable) -> Result<Datum<'a>, EvalError> {
     Ok(match found {
         Variable::Null => Datum::Null,
         Variable::Bool(it) => Datum::Bool(*it),

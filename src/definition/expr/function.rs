@@ -4,8 +4,6 @@ use std::sync::LazyLock;
 
 use jmespath::{Context, ErrorReason, JmespathError, Rcvar, Runtime, RuntimeError, Variable};
 
-use super::evaluate;
-use crate::definition::datum::Datum;
 use crate::definition::time::{self, Unit};
 
 /// Each function, and the fewest and most arguments it takes.
@@ -72,11 +70,10 @@ fn left(arguments: &[Rcvar], context: &mut Context<'_>) -> Found {
     let Variable::Number(most) = most.as_ref() else { return Err(wrong(context, "number", 1)) };
     let most = most.as_u64().and_then(|it| usize::try_from(it).ok());
     let most = most.ok_or_else(|| wrong(context, "a number of characters", 1))?;
-    let datum = evaluate::from_tree(text).map_err(|_| wrong(context, "a value", 0))?;
-    Ok(Rcvar::new(match evaluate::left(datum, most) {
-        Datum::Text(it) => Variable::String(it.into_owned()),
-        _ => Variable::Null,
-    }))
+    match text.as_string() {
+        Some(text) => Ok(Rcvar::new(Variable::String(text.chars().take(most).collect()))),
+        None => Ok(Rcvar::clone(text)),
+    }
 }
 
 fn lower(arguments: &[Rcvar], context: &mut Context<'_>) -> Found {

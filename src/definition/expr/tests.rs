@@ -86,6 +86,8 @@ const FAST: &[&str] = &[
     "date_trunc('month', recorded_at)",
     "left(payload.a, `3`)",
     "left(type, `4`) == 'step'",
+    "left(run_id, `8`)",
+    "left(recorded_at, `10`)",
 ];
 
 fn payloads() -> impl Strategy<Value = String> {
