@@ -14,6 +14,7 @@ mod migrate;
 mod append;
 pub mod status;
 mod check;
+pub mod test;
 mod doctor;
 mod tail;
 mod completions;

@@ -7,6 +7,7 @@
 //!
 //! The format is described in `docs/projections.md`.
 
+pub mod case;
 mod load;
 mod draft;
 mod check;

@@ -215,18 +215,21 @@ pub enum Which {
 ///
 /// Every event has a rank: `value` as an integer, or none when it is null. A row has the rank in
 /// `column`, null until an event with a rank came. Seen in the row's order, an event
-/// * of a **higher** rank than the row's (any rank is higher than null) first puts all columns but
-///   the key, those in `keep` and generated ones back to their defaults and stores its rank, then
-///   applies;
+/// * of a **higher** rank than the row's first puts all columns but the key, those in `keep` and
+///   generated ones back to their defaults and stores its rank, then applies;
 /// * of the **same** rank, or **without** one, applies;
+/// * for a row **without** a rank, stores its rank and applies: what came before belongs to it;
 /// * of a **lower** rank changes only the columns in `keep`.
 ///
 /// `keep` columns thus do not know of epochs. No rule may name `column`. The order is always
 /// [`Order::Version`].
 ///
-/// Two pending changes of one row, folded apart from the stored row, may be joined only when all
-/// events in both have the same rank, or all have none. What has no rank depends on the stored rank
-/// when something with a rank came before it in the same change.
+/// For a fold that does not see the stored row, a pending change with the greatest rank `g` comes
+/// to one of three results, each the fold of a part of its events (`keep` columns apart):
+/// * stored rank below `g`: the events from the first of rank `g` on, without lower ranks, on a row
+///   put back to defaults. So too without a stored rank, when a lower rank came before `g`;
+/// * stored rank `g`, or none: the events of rank `g` and those without a rank;
+/// * stored rank above `g`: the events without a rank.
 #[derive(Clone, Debug)]
 pub struct Epoch {
     /// Holds the rank; an integer column outside the key.

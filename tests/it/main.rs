@@ -9,6 +9,7 @@
 
 mod cli;
 mod config;
+mod definition;
 mod embedded;
 mod http;
 mod migrate;
