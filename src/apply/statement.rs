@@ -259,8 +259,8 @@ impl Builder<'_> {
                 } else if !epoch.keep.contains(&column) {
                     let fresh = self.fresh(column);
                     value = format!(
-                        "case when u.e < t.{stored} then t.{name} when u.e > t.{stored} or t.{stored} is null \
-                         and u.e is not null then {fresh} else {value} end"
+                        "case when u.e < t.{stored} then t.{name} \
+                         when u.e > t.{stored} then {fresh} else {value} end"
                     );
                 }
             }

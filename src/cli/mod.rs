@@ -16,7 +16,11 @@ mod migrate;
 mod append;
 mod status;
 mod check;
+<<<<<<< HEAD
 mod test;
+=======
+pub mod test;
+>>>>>>> part/faces
 mod doctor;
 mod tail;
 mod completions;

@@ -91,7 +91,7 @@ impl MemoryTable {
             };
             let rank = facts.epoch.map(i64::from);
             stale = rank.is_some() && rank < stored;
-            if rank.is_some() && stored < rank {
+            if stored.is_some() && stored < rank {
                 let fresh = self.fresh_row();
                 for column in 0..definition.columns.len() {
                     let (Some(to), Some(from)) =
@@ -103,9 +103,11 @@ impl MemoryTable {
                         *to = from.clone();
                     }
                 }
-                if let (Some(to), Some(rank)) = (after.values.get_mut(epoch.column), rank) {
-                    *to = Value::Int(rank);
-                }
+            }
+            if let (Some(to), Some(rank)) = (after.values.get_mut(epoch.column), rank)
+                && !stale
+            {
+                *to = Value::Int(rank);
             }
         }
         for column in definition.written_columns() {
