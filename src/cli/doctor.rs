@@ -38,8 +38,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let config = context.config();
     let source = &config.source;
     let table = config.events_table();
-    let names = source.columns.pairs();
-    let columns = names.each_ref().map(|(name, column)| (*name, column.as_str()));
+    let columns = source.columns.types();
     let wanted = Wanted {
         slot: &source.slot,
         publication: &source.publication,

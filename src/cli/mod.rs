@@ -12,15 +12,12 @@ mod context;
 
 mod sidecar;
 mod run;
+mod dev;
 mod migrate;
 mod append;
 mod status;
 mod check;
-<<<<<<< HEAD
 mod test;
-=======
-pub mod test;
->>>>>>> part/faces
 mod doctor;
 mod tail;
 mod completions;
@@ -37,6 +34,8 @@ pub use fail::{Exit, Failure};
 
 use crate::cli::out::Out;
 use crate::config::{self, Environment};
+use crate::fold::cases;
+use crate::redact::Redactor;
 
 /// Runs the program: `arguments` with its own name first, and the environment as it was.
 pub fn start(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
@@ -77,7 +76,10 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Tail(args) => tail::run(args, context).await,
         Command::Completions(args) => completions::run(&args, &context.out),
         Command::Run(args) => run::run(&args, context).await,
-        Command::Test(args) => test::run(&args, context),
-        Command::Dev(_) => Err(Failure::new("this build has no engine").into()),
+        Command::Test(args) => {
+            let redactor = Redactor::default();
+            test::run(&args, context, |definition, case| cases::run(definition, case, &redactor))
+        }
+        Command::Dev(args) => dev::run(&args, context).await,
     }
 }

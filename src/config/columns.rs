@@ -43,6 +43,23 @@ impl Columns {
         ]
     }
 
+    /// Each column with the type it must have, as Postgres' `format_type` prints it.
+    pub fn types(&self) -> [(&str, &'static str); 9] {
+        let types = [
+            "bigint",
+            "uuid",
+            "uuid",
+            "integer",
+            "uuid",
+            "text",
+            "jsonb",
+            "jsonb",
+            "timestamp with time zone",
+        ];
+        let mut types = types.into_iter();
+        self.pairs().map(|(_, column)| (column.as_str(), types.next().unwrap_or_default()))
+    }
+
     /// The table's own names, with some of them replaced.
     fn with(renamed: &[(String, String)]) -> Result<Self, String> {
         let column = |name: &str| {

@@ -142,8 +142,7 @@ impl<'a> Session<'a> {
     async fn examine(&self, client: &Client) -> Result<(), EngineError> {
         let config = &self.engine.config;
         let table = config.events_table();
-        let pairs = config.source.columns.pairs();
-        let columns = pairs.each_ref().map(|(name, column)| (*name, column.as_str()));
+        let columns = config.source.columns.types();
         let wanted = Wanted {
             slot: &config.source.slot,
             publication: &config.source.publication,

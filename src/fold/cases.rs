@@ -27,10 +27,11 @@ pub enum CaseError {
 /// # Errors
 /// When a rule fails on an event.
 pub fn run(
-    definition: &Arc<Definition>,
+    definition: &Definition,
     case: &Case,
     redactor: &Redactor,
 ) -> Result<Vec<Difference>, CaseError> {
+    let definition = &Arc::new(definition.clone());
     let events: Vec<Event<'_>> = case.given.events().collect();
     let whole = rows(definition, &events, events.len().max(1), redactor)?;
     let single = rows(definition, &events, 1, redactor)?;
