@@ -329,7 +329,7 @@ const RUN_LOG: &str = "
       step_id text, message text, fields jsonb, primary key (run_id, version));
     create function log_it() returns trigger language plpgsql as $$
     begin
-      insert into run_log values (new.run_id, new.version, new.project_id, new.recorded_at, new.type,
+      insert into public.run_log values (new.run_id, new.version, new.project_id, new.recorded_at, new.type,
         'info', new.payload ->> 'step_id', new.payload ->> 'message', new.payload -> 'fields');
       return new;
     end $$;
@@ -356,10 +356,18 @@ impl Tail {
         line
     }
 
-    fn interrupt(mut self) -> i32 {
+    fn interrupt(&mut self) -> i32 {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+/// A test that fails leaves none behind.
+impl Drop for Tail {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

@@ -111,6 +111,10 @@ impl Work<'_> {
         let line = match parsed {
             Ok(line) => line,
             Err(why) => {
+                if self.args.strict {
+                    // What came before it is good and goes in.
+                    self.flush().await;
+                }
                 self.refuse(&[number], &format!("line {number}"), &why);
                 return;
             }
