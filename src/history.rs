@@ -131,7 +131,8 @@ impl Builder<'_> {
             targets.push((Arc::clone(&order.definition), self.new_generation(order).await?));
         }
         let copy = self.reader.copy_out(&self.copy_statement()).await?;
-        let mut writer = Writer::prepare(self.writer, &targets, (self.events, self.columns)).await?;
+        let mut writer =
+            Writer::prepare(self.writer, &targets, (self.events, self.columns)).await?;
         writer.resume();
 
         let mut folds: Vec<_> =
@@ -223,8 +224,11 @@ async fn put_in_place(
         client.batch_execute(&tables.detach(current)).await.map_err(explain)?;
     }
     let before = declared_columns(client, &definition.name).await?;
-    let has = column_names(client, tables.parent()).await?;
-    client.batch_execute(&tables.alter_parent(&has, &before)).await.map_err(explain)?;
+    // without a generation before, the parent has just been made by this very definition
+    if !before.is_empty() {
+        let has = column_names(client, tables.parent()).await?;
+        client.batch_execute(&tables.alter_parent(&has, &before)).await.map_err(explain)?;
+    }
     client.batch_execute(&tables.attach(table)).await.map_err(explain)?;
     let columns: serde_json::Map<_, _> = tables
         .columns()

@@ -127,7 +127,12 @@ pub async fn install<C: GenericClient>(client: &C, it: &Installed<'_>) -> Result
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn introduce(client: &Client, name: &str, table: &str, lane: &str) -> Result<(), PgError> {
+pub async fn introduce(
+    client: &Client,
+    name: &str,
+    table: &str,
+    lane: &str,
+) -> Result<(), PgError> {
     client
         .execute(
             "insert into projector.projections (name, table_name, lane, definition_hash, state)

@@ -73,8 +73,7 @@ impl<'a> Tables<'a> {
         } else {
             format!(" with (fillfactor = {FILLFACTOR_OF_CHANGING_ROWS})")
         };
-        let mut sql =
-            format!("create table {table} (\n  {}\n){fillfactor};\n", self.column_list());
+        let mut sql = format!("create table {table} (\n  {}\n){fillfactor};\n", self.column_list());
         self.index(&mut sql, table);
         // readers come through the parent; the engine owns the table and is not bound by its rules
         let _ = writeln!(sql, "alter table {table} enable row level security;");
@@ -121,7 +120,8 @@ impl<'a> Tables<'a> {
         for name in has {
             let kept = wanted.iter().any(|(n, d)| n.as_str() == name && same(name, d));
             if !kept {
-                let name = Ident::new(name.clone()).map_or_else(|_| String::new(), |it| it.to_string());
+                let name =
+                    Ident::new(name.clone()).map_or_else(|_| String::new(), |it| it.to_string());
                 let _ = writeln!(sql, "alter table {} drop column {name};", self.parent);
             }
         }
@@ -149,7 +149,8 @@ impl<'a> Tables<'a> {
             // named by number, so that making the parent twice makes its indexes once
             let name = format!("{}_i{}", table.name.as_str(), number + 1);
             let Ok(name) = Ident::new(name) else { continue };
-            let _ = writeln!(sql, "create index if not exists {name} on {table} ({});", index.columns);
+            let _ =
+                writeln!(sql, "create index if not exists {name} on {table} ({});", index.columns);
         }
     }
 
@@ -162,7 +163,10 @@ impl<'a> Tables<'a> {
                 &format!("revoke all on {parent} from {role}; grant select on {parent} to {role}"),
             ));
         }
-        sql.push_str(&if_role("service_role", &format!("grant select on {parent} to service_role")));
+        sql.push_str(&if_role(
+            "service_role",
+            &format!("grant select on {parent} to service_role"),
+        ));
         let Some(tenant) = self.definition.tenant else { return };
         let tenant = self.name(tenant);
         let _ = writeln!(sql, "drop policy if exists projector_readers on {parent};");

@@ -132,7 +132,8 @@ impl Builder<'_> {
 
     fn merge(&self) -> Statement {
         let parameters = self.parameters();
-        let mut sql = format!("merge into {} t\nusing {}\non ", self.target, self.source(&parameters));
+        let mut sql =
+            format!("merge into {} t\nusing {}\non ", self.target, self.source(&parameters));
         for (at, column) in self.definition.key_columns().enumerate() {
             let and = if at == 0 { "" } else { " and " };
             let name = &self.column(column).name;
@@ -162,9 +163,11 @@ impl Builder<'_> {
 
     fn parameters(&self) -> Vec<Parameter> {
         let definition = self.definition;
-        let mut list: Vec<_> =
-            definition.written_columns().map(Parameter::Cells).collect();
+        let mut list: Vec<_> = definition.written_columns().map(Parameter::Cells).collect();
         if definition.is_unique_per_event() {
+            if definition.stored_columns().any(|it| self.has_choice(it)) {
+                list.extend([Parameter::SetBits, Parameter::DeltaBits]);
+            }
             return list;
         }
         if definition.order == Order::Position {
@@ -181,6 +184,11 @@ impl Builder<'_> {
             list.push(Parameter::Order);
         }
         list
+    }
+
+    /// Whether a new row's column depends on what was said of it: on the event or on a default.
+    fn has_choice(&self, column: usize) -> bool {
+        self.column(column).default.is_some() && !self.definition.always_sets(column)
     }
 
     /// `(select … from unnest($1::uuid[], …) u (c0, …)) u`, with what is looked up in history.
@@ -210,8 +218,11 @@ impl Builder<'_> {
                     Which::Last => "desc",
                 };
                 let run = self.run_column();
-                let alive =
-                    if self.definition.deletes() { format!(" and u.f & {DELETED} = 0") } else { String::new() };
+                let alive = if self.definition.deletes() {
+                    format!(" and u.f & {DELETED} = 0")
+                } else {
+                    String::new()
+                };
                 let Columns { run_id, version, payload, .. } = self.names;
                 format!(
                     "(select h.{payload} #>> {path} from {} h\n  \
@@ -275,10 +286,16 @@ impl Builder<'_> {
                 .ordered_columns()
                 .enumerate()
                 .map(|(at, column)| {
-                    let pick = if definition.ops_of(column).contains(&Op::SetOnce) { "least" } else { "greatest" };
+                    let pick = if definition.ops_of(column).contains(&Op::SetOnce) {
+                        "least"
+                    } else {
+                        "greatest"
+                    };
                     let merged = format!("{pick}(t.{POSITIONS}[{}], u.p{column})", at + 1);
                     if definition.deletes() {
-                        format!("case when u.f & {REPLACED} <> 0 then u.p{column} else {merged} end")
+                        format!(
+                            "case when u.f & {REPLACED} <> 0 then u.p{column} else {merged} end"
+                        )
                     } else {
                         merged
                     }
@@ -316,7 +333,9 @@ impl Builder<'_> {
             Some(op) => {
                 let combined = combine(op, &format!("({default})"), &cell, ty);
                 let delta = format!("u.d & {} <> 0", bit(column));
-                format!("case when {set} then {cell} when {delta} then {combined} else {default} end")
+                format!(
+                    "case when {set} then {cell} when {delta} then {combined} else {default} end"
+                )
             }
         }
     }
@@ -334,9 +353,13 @@ impl Builder<'_> {
         {
             let known = format!("t.{POSITIONS}[{}]", at + 1);
             return if self.definition.ops_of(column).contains(&Op::SetOnce) {
-                format!("case when u.p{column} < coalesce({known}, u.p{column} + 1) then {cell} else {stored} end")
+                format!(
+                    "case when u.p{column} < coalesce({known}, u.p{column} + 1) then {cell} else {stored} end"
+                )
             } else {
-                format!("case when u.p{column} >= coalesce({known}, 0) then {cell} else {stored} end")
+                format!(
+                    "case when u.p{column} >= coalesce({known}, 0) then {cell} else {stored} end"
+                )
             };
         }
         if self.definition.always_sets(column) {
@@ -357,7 +380,9 @@ impl Builder<'_> {
             (true, Some(op)) => {
                 let combined = combine(op, &stored, &cell, ty);
                 let delta = format!("u.d & {} <> 0", bit(column));
-                format!("case when {set} then {cell} when {delta} then {combined} else {stored} end")
+                format!(
+                    "case when {set} then {cell} when {delta} then {combined} else {stored} end"
+                )
             }
         }
     }
@@ -386,10 +411,7 @@ impl Builder<'_> {
     }
 
     fn column(&self, column: usize) -> &Column {
-        self.definition
-            .columns
-            .get(column)
-            .expect("a definition's parts speak of its own columns")
+        self.definition.columns.get(column).expect("a definition's parts speak of its own columns")
     }
 }
 
@@ -400,8 +422,12 @@ fn combine(op: Op, stored: &str, cell: &str, ty: &ColumnType) -> String {
         (Op::SetOnce, _) => format!("coalesce({stored}, {cell})"),
         (Op::Add, _) => format!("coalesce({stored}, 0) + coalesce({cell}, 0)"),
         // batches compare texts by their bytes, so the table must too
-        (Op::Min, ColumnType::Text) => format!("least({stored} collate \"C\", {cell} collate \"C\")"),
-        (Op::Max, ColumnType::Text) => format!("greatest({stored} collate \"C\", {cell} collate \"C\")"),
+        (Op::Min, ColumnType::Text) => {
+            format!("least({stored} collate \"C\", {cell} collate \"C\")")
+        }
+        (Op::Max, ColumnType::Text) => {
+            format!("greatest({stored} collate \"C\", {cell} collate \"C\")")
+        }
         (Op::Min, _) => format!("least({stored}, {cell})"),
         (Op::Max, _) => format!("greatest({stored}, {cell})"),
         (Op::Append, ColumnType::Json) => format!(

@@ -204,8 +204,7 @@ impl Writer {
         }
         owners.push(None);
         sent.push(Box::pin(async { client.batch_execute("commit").await.map(|()| 0) }));
-        let (results, position) =
-            join(join_all(sent), client.query_one(&self.position, &[])).await;
+        let (results, position) = join(join_all(sent), client.query_one(&self.position, &[])).await;
         check(results, &owners)?;
         position.and_then(|row| row.try_get(0)).map_err(WriteError::Transaction)
     }

@@ -6,7 +6,8 @@ use crate::cli::context::statement_failed;
 use crate::cli::out::{BAD, DIM, GOOD, styled};
 use crate::cli::{Context, Exit};
 use crate::migrate;
-use crate::pg::facts::{self, Finding, FindingKind, Wanted};
+use crate::pg::facts::{self, Wanted};
+use crate::pg::findings::{self, Finding, FindingKind};
 
 /// A condition and how it is met.
 #[derive(Debug, Serialize)]
@@ -48,8 +49,8 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let facts = facts::gather(&client, &wanted)
         .await
         .map_err(|error| statement_failed("cannot examine the database", error))?;
-    let mut findings = facts::findings(&facts, &wanted);
-    findings.extend(facts::pooler_suspected(&settings));
+    let mut findings = findings::findings(&facts, &wanted);
+    findings.extend(findings::pooler_suspected(&settings));
 
     let mut list = vec![good("connection", format!("as {} to {}", facts.role, settings.database))];
     for (kind, check) in CHECKS {

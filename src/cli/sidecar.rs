@@ -48,7 +48,9 @@ impl Sidecar {
         };
         let listener = TcpListener::bind(address).await.map_err(|error| {
             Failure::new(format!("cannot listen on {address}"))
-                .hint("another projector may be running; choose an address with --listen".to_owned())
+                .hint(
+                    "another projector may be running; choose an address with --listen".to_owned(),
+                )
                 .caused_by(error)
         })?;
         let address = listener.local_addr().context("cannot tell the address")?;

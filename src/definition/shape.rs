@@ -17,7 +17,8 @@ impl Definition {
     pub fn is_unique_per_event(&self) -> bool {
         let names = |field: &str| self.key.iter().any(|it| it.value.as_field() == Some(field));
         let own_keys = self.rules.iter().any(|rule| rule.key.is_some() || rule.delete);
-        let unique = names("position") || names("run_id") && (names("version") || names("event_id"));
+        let unique =
+            names("position") || names("run_id") && (names("version") || names("event_id"));
         unique && !own_keys && self.epoch.is_none() && self.lookups.is_empty()
     }
 

@@ -10,7 +10,7 @@ use crate::engine::reader::ReaderError;
 use crate::history::BuildError;
 use crate::ident::IdentError;
 use crate::migrate::MigrateError;
-use crate::pg::facts::Finding;
+use crate::pg::findings::Finding;
 use crate::pg::{Class, ConnectError, class};
 use crate::wal::error::{Reason, WalError};
 
@@ -195,6 +195,8 @@ fn by_write(error: &WriteError) -> Remedy {
     match error {
         WriteError::Overtaken(_) => Remedy::Wait,
         WriteError::Rows { source, .. } if class(source) == Class::Poison => Remedy::Again,
-        WriteError::Rows { source, .. } | WriteError::Transaction(source) => by_class(class(source)),
+        WriteError::Rows { source, .. } | WriteError::Transaction(source) => {
+            by_class(class(source))
+        }
     }
 }

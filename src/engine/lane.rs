@@ -343,9 +343,7 @@ impl Pending {
 }
 
 /// The end of what is being written; never, where nothing is.
-async fn finish(
-    writing: &mut Option<Writing>,
-) -> (Writer, Vec<Part>, Result<Done, WriteError>) {
+async fn finish(writing: &mut Option<Writing>) -> (Writer, Vec<Part>, Result<Done, WriteError>) {
     match writing {
         Some(it) => it.await,
         None => std::future::pending().await,

@@ -127,7 +127,8 @@ impl Engine {
             }
             let Err(error) = ended else { return Ok(()) };
             let remedy = error.remedy();
-            if remedy == Remedy::None || (remedy == Remedy::Wait && !has_streamed && error.is_connect())
+            if remedy == Remedy::None
+                || (remedy == Remedy::Wait && !has_streamed && error.is_connect())
             {
                 return Err(error);
             }

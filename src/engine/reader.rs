@@ -278,7 +278,8 @@ impl Reader {
         let received = self.progress.received();
         let grown = received.bytes_since(self.idle_lsn.max(self.progress.durable()));
         let since = self.idle_at.elapsed();
-        let is_due = IDLE_BYTES <= grown && IDLE_PAUSE <= since || 0 < grown && IDLE_PERIOD <= since;
+        let is_due =
+            IDLE_BYTES <= grown && IDLE_PAUSE <= since || 0 < grown && IDLE_PERIOD <= since;
         if !is_due || self.assembler.is_within_transaction() || !self.progress.is_idle() {
             return Ok(());
         }

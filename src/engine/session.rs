@@ -36,7 +36,8 @@ use crate::history::{BuildError, Builder, Order};
 use crate::ident::Ident;
 use crate::lsn::Lsn;
 use crate::migrate;
-use crate::pg::facts::{self, FindingKind, Wanted};
+use crate::pg::facts::{self, Wanted};
+use crate::pg::findings::{self, FindingKind};
 use crate::pg::{self, Class};
 use crate::pgoutput::ColumnNames;
 use crate::wal::conn::ReplicationConnection;
@@ -98,11 +99,13 @@ impl<'a> Session<'a> {
         migrate::require_current(&client, engine.config.events_schema()).await?;
         self.examine(&client).await?;
         self.lead(&client).await?;
-        let mut connection =
-            ReplicationConnection::connect(&engine.settings, "projector").await.map_err(WalError::from)?;
+        let mut connection = ReplicationConnection::connect(&engine.settings, "projector")
+            .await
+            .map_err(WalError::from)?;
         let system = connection.identify_system().await?;
         let slot = &engine.config.source.slot;
-        let same_source = self.recognise(&client, &system.system_identifier, system.timeline).await?;
+        let same_source =
+            self.recognise(&client, &system.system_identifier, system.timeline).await?;
         let confirmed = match connection.ensure_slot(slot, SLOT_WAIT).await? {
             Ensured::Existed { confirmed_flush } => confirmed_flush,
             Ensured::Created { consistent_point } => {
@@ -120,8 +123,14 @@ impl<'a> Session<'a> {
         let stream = connection.start(slot, Lsn::ZERO, &options).await?;
         let mut running = self.start(stream, ready, confirmed).await?;
         self.has_streamed = true;
-        let version = client.query_one("show server_version", &[]).await?.try_get::<_, String>(0)?;
-        let monitor = Monitor::new(engine, Arc::clone(&running.progress), &system.system_identifier, &version);
+        let version =
+            client.query_one("show server_version", &[]).await?.try_get::<_, String>(0)?;
+        let monitor = Monitor::new(
+            engine,
+            Arc::clone(&running.progress),
+            &system.system_identifier,
+            &version,
+        );
         tracing::info!(slot = slot.as_str(), lsn = %confirmed, "ready");
         let ended = self.watch(&client, &mut running, monitor, shutdown).await;
         match ended {
@@ -150,12 +159,15 @@ impl<'a> Session<'a> {
             columns: &columns,
         };
         let facts = facts::gather(client, &wanted).await?;
-        let mut findings = facts::findings(&facts, &wanted);
+        let mut findings = findings::findings(&facts, &wanted);
         if facts.slot.as_ref().is_some_and(|it| it.wal_status.as_deref() == Some("lost")) {
             // what an invalidated slot has lost is in the events table
             let drop_slot = "select pg_drop_replication_slot($1::text::name)";
             client.execute(drop_slot, &[&config.source.slot.as_str()]).await?;
-            tracing::warn!(slot = config.source.slot.as_str(), "slot was invalidated; making a new one");
+            tracing::warn!(
+                slot = config.source.slot.as_str(),
+                "slot was invalidated; making a new one"
+            );
             findings.retain(|it| it.kind != FindingKind::Slot);
         }
         if findings.is_empty() {
@@ -175,7 +187,12 @@ impl<'a> Session<'a> {
     }
 
     /// Whether the checkpoints speak of this server's log.
-    async fn recognise(&self, client: &Client, system: &str, timeline: i32) -> Result<bool, EngineError> {
+    async fn recognise(
+        &self,
+        client: &Client,
+        system: &str,
+        timeline: i32,
+    ) -> Result<bool, EngineError> {
         let slot = self.engine.config.source.slot.as_str();
         let now = Source { system_identifier: system.to_owned(), timeline };
         let before = control::source(client, slot).await?;
@@ -196,11 +213,8 @@ impl<'a> Session<'a> {
         client: &Client,
         within: impl Fn(Lsn) -> bool,
     ) -> Result<Vec<Ready>, EngineError> {
-        let standings: BTreeMap<String, Standing> = control::standings(client)
-            .await?
-            .into_iter()
-            .map(|it| (it.name.clone(), it))
-            .collect();
+        let standings: BTreeMap<String, Standing> =
+            control::standings(client).await?.into_iter().map(|it| (it.name.clone(), it)).collect();
         let failures = self.engine.status.failures();
         let mut ready = Vec::new();
         let mut orders = Vec::new();
@@ -293,7 +307,9 @@ impl<'a> Session<'a> {
         };
         let names: Vec<_> = orders.iter().map(|it| it.definition.name.clone()).collect();
         let events = builder
-            .build(orders, |progress| engine.status.update(|it| Monitor::building(it, &names, progress)))
+            .build(orders, |progress| {
+                engine.status.update(|it| Monitor::building(it, &names, progress))
+            })
             .await?;
         tracing::info!(events, lsn = %snapshot.consistent_point, "built from history");
         // the temporary slot goes with its connection
@@ -325,9 +341,9 @@ impl<'a> Session<'a> {
             .iter()
             .map(|(name, members)| {
                 let committed = members.iter().map(|it| it.checkpoint).min().unwrap_or(confirmed);
-                let members = members
-                    .iter()
-                    .map(|it| MemberProgress::new(it.definition.name.clone(), it.checkpoint, it.events));
+                let members = members.iter().map(|it| {
+                    MemberProgress::new(it.definition.name.clone(), it.checkpoint, it.events)
+                });
                 LaneProgress::new(name.clone(), members.collect(), committed)
             })
             .collect();
@@ -351,9 +367,9 @@ impl<'a> Session<'a> {
                 targets.push((Arc::clone(&it.definition), tables.generation(it.generation)?));
             }
             let source = (&events, &engine.config.source.columns);
-            let writer = Writer::prepare(client, &targets, source).await.map_err(|error| {
-                EngineError::Lane { lane: name.clone(), source: error.into() }
-            })?;
+            let writer = Writer::prepare(client, &targets, source)
+                .await
+                .map_err(|error| EngineError::Lane { lane: name.clone(), source: error.into() })?;
             let (sender, queue) = mpsc::channel(QUEUE);
             queues.push(sender);
             let folds = members.into_iter().map(|it| (Fold::new(it.definition), it.checkpoint));
@@ -461,7 +477,11 @@ impl<'a> Session<'a> {
         };
         timeout(DRAIN_LIMIT, lanes).await.map_err(|_| EngineError::Vanished("drain"))??;
         // a synchronous commit flushes the log with every commit before it
-        client.batch_execute("set synchronous_commit = on; begin; select pg_current_xact_id(); commit").await?;
+        client
+            .batch_execute(
+                "set synchronous_commit = on; begin; select pg_current_xact_id(); commit",
+            )
+            .await?;
         let flushed = client.query_one("select pg_current_wal_flush_lsn()", &[]).await?;
         running.progress.receive(flushed.try_get(0)?);
         running.drained.cancel();

@@ -119,7 +119,8 @@ impl MemoryTable {
         }
         for lookup in &definition.lookups {
             let run = definition.run_column().map(|it| changes.texts.value(changes.cell(row, it)));
-            let (Some(Value::Uuid(run)), Some(to)) = (run, after.values.get_mut(lookup.column)) else {
+            let (Some(Value::Uuid(run)), Some(to)) = (run, after.values.get_mut(lookup.column))
+            else {
                 continue;
             };
             if let Some(found) = look_up(lookup, run, facts.order, history) {
@@ -229,10 +230,8 @@ fn array_literal_to_json(text: &str) -> String {
 }
 
 fn look_up(lookup: &Lookup, run: Uuid, order: i64, history: &[Event<'_>]) -> Option<String> {
-    let mut events: Vec<_> = history
-        .iter()
-        .filter(|it| it.run_id == run && i64::from(it.version) <= order)
-        .collect();
+    let mut events: Vec<_> =
+        history.iter().filter(|it| it.run_id == run && i64::from(it.version) <= order).collect();
     events.sort_by_key(|it| it.version);
     let value = |event: &&Event<'_>| {
         let payload: Json = serde_json::from_str(event.payload).ok()?;
@@ -274,7 +273,9 @@ fn json(ty: &ColumnType, value: &Value<'_>) -> Json {
                 ColumnType::Json | ColumnType::Jsonb | ColumnType::Numeric => {
                     serde_json::from_str(it).ok()
                 }
-                _ if ty.element().is_some() => serde_json::from_str(&array_literal_to_json(it)).ok(),
+                _ if ty.element().is_some() => {
+                    serde_json::from_str(&array_literal_to_json(it)).ok()
+                }
                 _ => None,
             };
             parsed.unwrap_or_else(|| Json::String(it.to_string()))

@@ -162,7 +162,8 @@ impl Fold {
                 failure(definition, scope.event(), line, column, reason)
             };
             if let Some(when) = &rule.when {
-                let datum = when.evaluate(scope).map_err(|it| explain(rule.line, None, it.into()))?;
+                let datum =
+                    when.evaluate(scope).map_err(|it| explain(rule.line, None, it.into()))?;
                 if !datum.is_truthy() {
                     continue;
                 }
@@ -195,14 +196,17 @@ impl Pending {
         let explain = |line: usize, column: Option<usize>, reason: Reason| {
             failure(definition, scope.event(), line, column, reason)
         };
-        let epoch = rank(definition, scope).map_err(|(column, it)| explain(rule.line, Some(column), it))?;
+        let epoch =
+            rank(definition, scope).map_err(|(column, it)| explain(rule.line, Some(column), it))?;
         let (row, own_key) = match (&rule.key, *shared) {
             (None, Some(row)) => (row, false),
             (key, _) => {
                 let parts = key.as_ref().unwrap_or(&definition.key);
                 let key = evaluate_key(definition, parts, scope)
                     .map_err(|(column, reason)| explain(rule.line, Some(column), reason))?;
-                let row = self.row((definition, plan), &key, scope.event(), epoch).map_err(|it| explain(rule.line, None, it))?;
+                let row = self
+                    .row((definition, plan), &key, scope.event(), epoch)
+                    .map_err(|it| explain(rule.line, None, it))?;
                 (row, rule.key.is_some() || rule.foreach.is_some())
             }
         };
@@ -280,7 +284,8 @@ impl Pending {
         for column in 0..self.changes.stride {
             if !plan.key_columns.contains(&column) {
                 self.changes.put(row, column, Cell::Null);
-                if let Some(at) = self.changes.positions.get_mut(row * self.changes.stride + column) {
+                if let Some(at) = self.changes.positions.get_mut(row * self.changes.stride + column)
+                {
                     *at = 0;
                 }
             }

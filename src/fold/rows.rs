@@ -176,9 +176,8 @@ impl KeyIndex {
     }
 
     fn same(changes: &Changes, row: u32, columns: &[usize], key: &[Value<'_>]) -> bool {
-        columns
-            .iter()
-            .zip(key)
-            .all(|(&column, value)| equals(&changes.texts, changes.cell(row as usize, column), value))
+        columns.iter().zip(key).all(|(&column, value)| {
+            equals(&changes.texts, changes.cell(row as usize, column), value)
+        })
     }
 }
