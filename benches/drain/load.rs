@@ -37,7 +37,7 @@ pub(crate) async fn row_bytes(client: &Client) -> anyhow::Result<f64> {
         "select 8 + 9 * 5 + avg(octet_length(position::text) + octet_length(version::text) + 3 * 36
             + octet_length(type) + octet_length(payload::text) + octet_length(metadata::text)
             + octet_length(recorded_at::text))::float8
-        from (select * from public.events limit 100000) as some";
+        from (select * from public.events limit 100000) as sample";
     Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }
 

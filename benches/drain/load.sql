@@ -61,10 +61,10 @@ declare
   made record;
 begin
   set synchronous_commit = off;
-  for first in 0 .. total - 1 by chunk loop
+  for start in 0 .. total - 1 by chunk loop
     for made in
       select at, bench.run_id(run, began) as run_id, version, type, bench.payload(type, run, version) as payload
-      from bench.size, generate_series(first, least(first + chunk, total) - 1) as at,
+      from bench.size, generate_series(start, least(start + chunk, total) - 1) as at,
         bench.place(at), bench.type(run, version) as type
       order by at
     loop
