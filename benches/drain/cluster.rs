@@ -39,9 +39,12 @@ impl Scratch {
         self.binaries.version()
     }
 
-    /// A program of Postgres.
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.binaries.folder().join(name)
+    /// A client program of Postgres, which lies beside the server's real file: `PATH` may hold only
+    /// links to some of them.
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let postgres = self.binaries.folder().join("postgres");
+        let real = postgres.canonicalize().context("cannot find the file of `postgres`")?;
+        Ok(real.with_file_name(name))
     }
 
     /// A path in the folder.

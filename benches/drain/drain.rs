@@ -96,7 +96,7 @@ async fn read(
     end: &str,
 ) -> anyhow::Result<ReferenceRun> {
     let started = Instant::now();
-    let mut child = Command::new(scratch.program("pg_recvlogical"))
+    let mut child = Command::new(scratch.program("pg_recvlogical")?)
         .args(["--start", "--slot", "bench_ref", "--no-loop", "--file", "/dev/null"])
         .args(["--option", "proto_version=1", "--option", "publication_names=projector"])
         .args(["--endpos", end, "--dbname", &url(server, args.transport)])
