@@ -23,3 +23,4 @@ mod http;
 mod cli;
 mod status;
 mod definition_naive;
+mod fold;
