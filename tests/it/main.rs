@@ -24,3 +24,4 @@ mod cli;
 mod status;
 mod definition_naive;
 mod fold;
+mod live;
