@@ -25,3 +25,5 @@ mod status;
 mod definition_naive;
 mod fold;
 mod live;
+mod crash;
+mod slot;
