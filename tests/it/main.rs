@@ -23,3 +23,7 @@ mod http;
 mod cli;
 mod status;
 mod definition_naive;
+mod fold;
+mod live;
+mod crash;
+mod slot;
