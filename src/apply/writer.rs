@@ -213,9 +213,9 @@ impl Writer {
         let Some(column) = column.map(|it| &it.name) else { return Ok(()) };
         let sql = format!("delete from {table} where {column} = any ($1)");
         let deleted = self.client.execute(&sql, &[&runs]).await;
-        deleted.map(drop).map_err(|source| {
-            WriteError::Rows { projection: definition.name.clone(), source }
-        })
+        deleted
+            .map(drop)
+            .map_err(|source| WriteError::Rows { projection: definition.name.clone(), source })
     }
 
     /// Goes on in a transaction that was begun on the connection before.
@@ -228,7 +228,9 @@ impl Writer {
         let passes = passes(parts);
         let mut pipeline = Pipeline::default();
         if !self.open {
-            pipeline.send(None, 0, async { client.batch_execute("begin").await.map(|()| 0) }).await?;
+            pipeline
+                .send(None, 0, async { client.batch_execute("begin").await.map(|()| 0) })
+                .await?;
         }
         for (part, rows) in &passes {
             let Some(target) = self.targets.get(part.target) else { continue };
@@ -330,9 +332,7 @@ fn passes(parts: &[Part]) -> Vec<(&Part, Vec<usize>)> {
 fn check(result: Result<u64, PgError>, owner: Option<&Target>) -> Result<(), WriteError> {
     let Err(source) = result else { return Ok(()) };
     Err(match owner {
-        Some(target) => {
-            WriteError::Rows { projection: target.definition.name.clone(), source }
-        }
+        Some(target) => WriteError::Rows { projection: target.definition.name.clone(), source },
         None if source.code().is_some_and(|it| it.code() == OVERTAKEN) => {
             WriteError::Overtaken(source)
         }

@@ -335,8 +335,7 @@ impl Pending {
             Meaning::Keep
         };
         let cell = self.changes.cell(row, column);
-        let (meaning, cell) =
-            compose(&mut self.changes.texts, (op, ty), (meaning, cell), value)?;
+        let (meaning, cell) = compose(&mut self.changes.texts, (op, ty), (meaning, cell), value)?;
         self.changes.put(row, column, cell);
         let Some(facts) = self.changes.rows.get_mut(row) else { return Ok(()) };
         match meaning {
