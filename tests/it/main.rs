@@ -27,3 +27,5 @@ mod fold;
 mod live;
 mod crash;
 mod slot;
+mod lanes;
+mod badinput;
