@@ -28,4 +28,5 @@ mod live;
 mod crash;
 mod slot;
 mod lanes;
+mod hazards;
 mod badinput;
