@@ -107,6 +107,8 @@ struct Member {
     failed: bool,
     /// Whether its rows depend on the order of a run's versions.
     follows_versions: bool,
+    /// Whether each event has rows of its own, so that waiting gathers nothing.
+    grows: bool,
 }
 
 /// What has been taken from the queue and is not being written.
@@ -119,9 +121,19 @@ struct Pending {
     is_open: bool,
     /// Whether a part of it has been written.
     is_partly_written: bool,
+    /// When the first of it was taken.
+    since: Option<Instant>,
     /// Runs with events that came late.
     late: BTreeMap<Uuid, Refold>,
 }
+
+/// A lane that is behind gathers for this part of its lag …
+const GATHER_PART: u32 = 4;
+/// … but no longer than this.
+const GATHER_LONGEST: Duration = Duration::from_secs(2);
+
+/// Rows that nothing will be gathered into are sent ahead of their commit at this size.
+const EARLY_BYTES: usize = 1024 * 1024;
 
 /// Runs whose order is watched, at least: about 4 MiB.
 const WATCHED_RUNS: usize = 50_000;
@@ -158,6 +170,7 @@ impl Lane {
             events: 0,
             failed: false,
             follows_versions: fold.definition().order == Order::Version,
+            grows: fold.definition().is_unique_per_event(),
             fold,
         };
         let members = projections.into_iter().enumerate().map(member).collect();
@@ -210,31 +223,30 @@ impl Lane {
     }
 
     /// Starts to write what is pending, if it is time: at the end of a transaction, or in the midst
-    /// of one when memory is used up. Gives the writer back otherwise.
+    /// of one when memory is used up. Rows that only grow in number go ahead. Gives the writer back
+    /// when there is nothing to do.
     fn begin_writing(&mut self, mut writer: Writer) -> Result<Writing, Writer> {
-        let is_due = if self.pending.is_open {
-            self.shared.pending_limit <= self.pending_bytes()
-        } else {
-            self.pending.covered.is_some()
-        };
-        if !is_due {
+        let is_due = self.is_due();
+        let early = |it: &Member| it.grows && EARLY_BYTES <= it.fold.changes().bytes();
+        if !is_due && !self.members.iter().any(early) {
             return Err(writer);
         }
         let mut parts = Vec::with_capacity(self.members.len());
-        for member in self.members.iter_mut().filter(|it| !it.failed) {
+        for member in self.members.iter_mut().filter(|it| !it.failed && (is_due || early(it))) {
             let changes = member.fold.take();
             if !changes.is_empty() {
                 parts.push(Part { target: member.target, changes });
             }
         }
-        self.pending.is_partly_written = self.pending.is_open;
-        if self.pending.is_open {
+        self.pending.is_partly_written = !is_due || self.pending.is_open;
+        if self.pending.is_partly_written {
             return Ok(Box::pin(async move {
                 let result = writer.write_part(&parts).await;
                 (writer, parts, result.map(Done::Part))
             }));
         }
         let covered = self.pending.covered.take().unwrap_or_default();
+        self.pending.since = None;
         let committed_at = self.pending.committed_at.take();
         let advances = self.advances(covered, committed_at);
         let moved = |it: &mut Member| (!it.failed).then(|| std::mem::take(&mut it.events));
@@ -271,6 +283,26 @@ impl Lane {
             }
         }
         groups
+    }
+
+    /// Whether it is time to write: when nothing more is waiting, when memory is used up, or when
+    /// readers have waited long enough.
+    ///
+    /// A lane that is behind gathers for longer: the more events share a row's change, the sooner it
+    /// has caught up. It adds to its lag no more than a part of it.
+    fn is_due(&self) -> bool {
+        if self.shared.pending_limit <= self.pending_bytes() {
+            return true;
+        }
+        if self.pending.is_open || self.pending.covered.is_none() {
+            return false;
+        }
+        if self.queue.is_empty() {
+            return true;
+        }
+        let lag = self.pending.committed_at.map_or(Duration::ZERO, |at| since(at));
+        let patience = (lag / GATHER_PART).min(GATHER_LONGEST);
+        self.pending.since.is_none_or(|since| patience <= since.elapsed())
     }
 
     /// What must be folded again in the transaction that is about to be written.
@@ -318,6 +350,7 @@ impl Lane {
 
     fn fold(&mut self, batch: &Batch) -> Result<(), LaneError> {
         let started = Instant::now();
+        self.pending.since.get_or_insert(started);
         let shared = self.shared.clone();
         let mut scratch = Scratch::default();
         for transaction in batch.transactions() {
@@ -391,6 +424,12 @@ impl Pending {
             self.covered = Some(self.covered.map_or(lsn, |it| it.max(lsn)));
         }
     }
+}
+
+/// How long ago something was committed. The clock only decides how long to gather.
+fn since(at: Timestamp) -> Duration {
+    let micros = crate::engine::now().0.saturating_sub(at.0);
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 /// Runs to fold again, and for whom.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::definition::Value;
+use crate::definition::{ColumnType, Value};
 use crate::event::Timestamp;
 
 /// A column's pending value: plain data that is copied, with its texts kept aside in [`Texts`].
@@ -16,8 +16,8 @@ pub enum Cell {
     Int(i64),
     /// `real` and `double precision`.
     Float(f64),
-    /// `uuid`.
-    Uuid(Uuid),
+    /// `uuid`: one of the ids of [`Texts`], to keep a cell small.
+    Uuid(u32),
     /// `timestamptz`.
     Time(Timestamp),
     /// Everything else, in Postgres' text form.
@@ -26,6 +26,66 @@ pub enum Cell {
     List(u32),
 }
 
+/// Of which kind the cells of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kinds of [`Cell`]")]
+pub enum Kind {
+    Bool,
+    Int,
+    Float,
+    Uuid,
+    Time,
+    Text,
+}
+
+impl Kind {
+    /// The kind of a column's cells.
+    pub fn of(ty: &ColumnType) -> Self {
+        match ty {
+            ColumnType::Bool => Self::Bool,
+            ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => Self::Int,
+            ColumnType::Float4 | ColumnType::Float8 => Self::Float,
+            ColumnType::Uuid => Self::Uuid,
+            ColumnType::Timestamptz => Self::Time,
+            _ => Self::Text,
+        }
+    }
+}
+
+impl Cell {
+    /// The cell in eight bytes; null is told elsewhere.
+    pub fn pack(self) -> u64 {
+        match self {
+            Self::Null => 0,
+            Self::Bool(it) => u64::from(it),
+            Self::Int(it) | Self::Time(Timestamp(it)) => u64::from_ne_bytes(it.to_ne_bytes()),
+            Self::Float(it) => it.to_bits(),
+            Self::Uuid(id) => u64::from(id),
+            Self::Text(at) => u64::from(at.start) << 32 | u64::from(at.len),
+            Self::List(list) => u64::from(list) << 32 | u64::from(LIST),
+        }
+    }
+
+    /// The cell that was packed, by its column's kind.
+    pub fn unpack(kind: Kind, bits: u64) -> Self {
+        let signed = i64::from_ne_bytes(bits.to_ne_bytes());
+        let high = u32::try_from(bits >> 32).unwrap_or_default();
+        let low = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+        match kind {
+            Kind::Bool => Self::Bool(bits != 0),
+            Kind::Int => Self::Int(signed),
+            Kind::Float => Self::Float(f64::from_bits(bits)),
+            Kind::Uuid => Self::Uuid(low),
+            Kind::Time => Self::Time(Timestamp(signed)),
+            Kind::Text if low == LIST => Self::List(high),
+            Kind::Text => Self::Text(Text { start: high, len: low }),
+        }
+    }
+}
+
+/// No text is as long as this; it marks a list.
+const LIST: u32 = u32::MAX;
+
 /// Where a text stands in the buffer of its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
@@ -33,12 +93,20 @@ pub struct Text {
     len: u32,
 }
 
-/// The texts of many cells in one buffer, so that a text costs a copy and no allocation.
+/// The texts of many cells in one buffer, so that a text costs a copy and no allocation. Short texts
+/// that were stored a moment ago are stored once: event types, statuses, names.
 #[derive(Debug, Default)]
 pub struct Texts {
     buffer: String,
+    ids: Vec<Uuid>,
     lists: Vec<String>,
+    recent: [Option<Text>; RECENT],
 }
+
+/// How many short texts are remembered.
+const RECENT: usize = 32;
+/// Longer texts are rarely the same.
+const SHORT: usize = 32;
 
 /// More text than 32-bit offsets reach; the engine writes a fold out long before.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +124,38 @@ impl Texts {
             Value::Bool(it) => Cell::Bool(*it),
             Value::Int(it) => Cell::Int(*it),
             Value::Float(it) => Cell::Float(*it),
-            Value::Uuid(it) => Cell::Uuid(*it),
+            Value::Uuid(it) => {
+                // the tenant of one event is most often that of the next
+                let known = self.ids.iter().rev().take(4).position(|known| known == it);
+                let id = known.map_or(self.ids.len(), |back| self.ids.len() - 1 - back);
+                if known.is_none() {
+                    self.ids.push(*it);
+                }
+                Cell::Uuid(u32::try_from(id).map_err(|_| TooMuchText)?)
+            }
             Value::Time(it) => Cell::Time(*it),
-            Value::Text(it) => Cell::Text(self.push(it)?),
+            Value::Text(it) => Cell::Text(self.intern(it)?),
         })
+    }
+
+    fn intern(&mut self, text: &str) -> Result<Text, TooMuchText> {
+        if SHORT < text.len() {
+            return self.push(text);
+        }
+        // a poor hash is enough: what collides is stored again
+        let ends = [text.bytes().next(), text.bytes().nth(text.len() / 2), text.bytes().next_back()];
+        let sum = ends.into_iter().flatten().fold(text.len(), |sum, it| sum * 31 + usize::from(it));
+        let slot = sum % RECENT;
+        if let Some(Some(known)) = self.recent.get(slot)
+            && self.get(*known) == text
+        {
+            return Ok(*known);
+        }
+        let at = self.push(text)?;
+        if let Some(slot) = self.recent.get_mut(slot) {
+            *slot = Some(at);
+        }
+        Ok(at)
     }
 
     /// Takes a text into the buffer.
@@ -73,6 +169,11 @@ impl Texts {
         Ok(Text { start, len })
     }
 
+    /// The id that a cell points to.
+    pub fn id(&self, id: u32) -> Uuid {
+        self.ids.get(id as usize).copied().unwrap_or_default()
+    }
+
     /// What a cell holds, borrowed.
     pub fn value(&self, cell: Cell) -> Value<'_> {
         match cell {
@@ -80,7 +181,7 @@ impl Texts {
             Cell::Bool(it) => Value::Bool(it),
             Cell::Int(it) => Value::Int(it),
             Cell::Float(it) => Value::Float(it),
-            Cell::Uuid(it) => Value::Uuid(it),
+            Cell::Uuid(id) => Value::Uuid(self.id(id)),
             Cell::Time(it) => Value::Time(it),
             Cell::Text(at) => Value::Text(self.get(at).into()),
             Cell::List(list) => Value::Text(self.list(list).concat().into()),
@@ -119,7 +220,9 @@ impl Texts {
 
     /// How much memory the texts take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.buffer.len() + self.lists.iter().map(String::len).sum::<usize>()
+        self.buffer.len()
+            + self.ids.len() * size_of::<Uuid>()
+            + self.lists.iter().map(String::len).sum::<usize>()
     }
 }
 
@@ -130,7 +233,7 @@ pub fn equals(texts: &Texts, cell: Cell, value: &Value<'_>) -> bool {
         (Cell::Bool(a), Value::Bool(b)) => a == *b,
         (Cell::Int(a), Value::Int(b)) => a == *b,
         (Cell::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
-        (Cell::Uuid(a), Value::Uuid(b)) => a == *b,
+        (Cell::Uuid(a), Value::Uuid(b)) => texts.id(a) == *b,
         (Cell::Time(a), Value::Time(b)) => a == *b,
         (Cell::Text(a), Value::Text(b)) => texts.get(a) == b,
         _ => false,
