@@ -89,9 +89,25 @@ impl<'a> Tables<'a> {
         format!("alter table {} detach partition {current};\ndrop table {current};\n", self.parent)
     }
 
-    /// Lets a generation serve.
+    /// Lets a generation serve. The checks of its columns are named after its own table, and must be
+    /// called as the parent's are.
     pub fn attach(&self, next: &QualifiedName) -> String {
-        format!("alter table {} attach partition {next} default;\n", self.parent)
+        let parent = &self.parent;
+        let (parent_text, next_text) = (literal(&parent.to_string()), literal(&next.to_string()));
+        format!(
+            "do $do$ declare its record; begin
+  for its in select own.conname as name, wanted.conname as wanted
+    from pg_constraint own join pg_constraint wanted
+      on pg_get_constraintdef(own.oid) = pg_get_constraintdef(wanted.oid)
+    where own.conrelid = {next_text}::regclass and own.contype = 'c'
+      and wanted.conrelid = {parent_text}::regclass and wanted.contype = 'c'
+  loop
+    execute format('alter table %s rename constraint %I to %I', {next_text}, its.name, its.wanted);
+  end loop;
+end $do$;
+alter table {parent} attach partition {next} default;
+"
+        )
     }
 
     /// Every column of the table with its declaration, hidden ones included.

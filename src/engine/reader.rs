@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::assembler::{AssembleError, Assembler, Step};
@@ -32,6 +32,8 @@ const BEHIND_BYTES: usize = 64 * 1024;
 const GATHER: Duration = Duration::from_micros(300);
 /// A batch is handed over at this size even when more is waiting, so that the lanes have work.
 const BATCH_BYTES_WHEN_BEHIND: usize = 1024 * 1024;
+/// How long the server may take to end the stream with us.
+const FINISH: Duration = Duration::from_secs(5);
 /// How often positions are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the server hears from us although nothing has changed.
@@ -139,7 +141,11 @@ impl Reader {
             }
         }
         self.report(true).await?;
-        self.stream.flush().await?;
+        // closing a socket with unread bytes in it would throw the report away
+        match timeout(FINISH, self.stream.finish()).await {
+            Ok(finished) => finished?,
+            Err(_) => tracing::debug!("the server had more to send than there was time to read"),
+        }
         Ok(())
     }
 
@@ -157,19 +163,20 @@ impl Reader {
             if behind {
                 std::thread::sleep(GATHER);
             }
-            // every branch may be dropped: filling loses nothing, and the others only wake
+            // every branch may be dropped: filling loses nothing, and the others only wake; the tick
+            // comes before it, for under load there is always something to read
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                filled = self.stream.fill() => {
-                    behind = BEHIND_BYTES <= filled?;
-                    self.heard_at = Instant::now();
-                }
                 _ = self.tick.tick() => {
                     behind = false;
                     self.listen().await?;
                     self.report(false).await?;
                     self.idle().await?;
+                }
+                filled = self.stream.fill() => {
+                    behind = BEHIND_BYTES <= filled?;
+                    self.heard_at = Instant::now();
                 }
             }
         }

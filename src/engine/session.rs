@@ -500,10 +500,11 @@ impl<'a> Session<'a> {
             Ok(())
         };
         timeout(DRAIN_LIMIT, lanes).await.map_err(|_| EngineError::Vanished("drain"))??;
-        // a synchronous commit flushes the log with every commit before it
+        // a synchronous commit flushes the log with every commit before it, provided that it has
+        // written something itself
         client
             .batch_execute(
-                "set synchronous_commit = on; begin; select pg_current_xact_id(); commit",
+                "set synchronous_commit = on; select pg_logical_emit_message(true, 'projector', 'drained')",
             )
             .await?;
         let flushed = client.query_one("select pg_current_wal_flush_lsn()", &[]).await?;

@@ -27,3 +27,6 @@ mod fold;
 mod live;
 mod crash;
 mod slot;
+mod lanes;
+mod hazards;
+mod badinput;
