@@ -22,4 +22,5 @@ mod embedded;
 mod http;
 mod cli;
 mod status;
+mod dev;
 mod definition_naive;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::cli::Context;
 use crate::cli::dev::counts::{self, Counts};
@@ -71,7 +71,8 @@ impl Live {
             (_, false) => Duration::from_secs(5),
         };
         let line = Line(self.out.bar(None, "{spinner} {wide_msg}"));
-        let mut ticks = interval(period);
+        // At first there is nothing to tell yet.
+        let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
