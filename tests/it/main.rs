@@ -24,3 +24,5 @@ mod cli;
 mod status;
 mod dev;
 mod definition_naive;
+mod fold;
+mod live;
