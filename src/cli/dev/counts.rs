@@ -34,10 +34,18 @@ impl Counts {
     /// Counts once.
     async fn look(database: &SharedClient, sql: &str) -> anyhow::Result<Self> {
         let rows = database.get().await?.query(sql, &[]).await?;
-        let count = |row: &tokio_postgres::Row| {
-            (row.get(0), u64::try_from(row.get::<_, i64>(1)).unwrap_or_default())
-        };
-        Ok(Self(rows.iter().map(count).collect()))
+        let mut counts = BTreeMap::new();
+        for row in &rows {
+            counts.insert(row.try_get(0)?, row.try_get::<_, i64>(1)?.try_into()?);
+        }
+        Ok(Self(counts))
+    }
+}
+
+#[cfg(test)]
+impl<'a> FromIterator<(&'a str, u64)> for Counts {
+    fn from_iter<I: IntoIterator<Item = (&'a str, u64)>>(counts: I) -> Self {
+        Self(counts.into_iter().map(|(status, count)| (status.to_owned(), count)).collect())
     }
 }
 

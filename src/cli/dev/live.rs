@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anstyle::Style;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -89,12 +90,12 @@ impl Live {
     }
 }
 
-/// The line on the terminal, gone with its value.
+/// The line on the terminal, which ends with the last figures.
 struct Line(ProgressBar);
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.0.abandon();
     }
 }
 
@@ -115,33 +116,71 @@ impl Moment {
         }
     }
 
-    /// Within 78 columns as long as the figures have three digits and a unit.
+    /// One line, short enough for a terminal's as long as the lag is.
     fn text(&self, out: &Out) -> String {
         if let Some(reason) = self.reasons.first() {
             return out.painted(WARN, reason);
         }
-        let rate = thousands(self.events_per_second);
+        let short = |value: f64| thousands(value).replace(' ', "");
         let total = match self.events_total {
             few @ 0..100_000 => few.to_string(),
-            many => thousands(float(many)),
+            many => short(float(many)),
         };
+        let rate = short(self.events_per_second);
         let lag = format!("lag {} {}", duration(self.lag_seconds), bytes(self.lag_bytes));
-        let mut parts = vec![format!("{rate}/s"), format!("{total} events"), lag];
-        let count = |name: &str, status: &str, style| {
-            let count = self.runs.of(status);
-            let text = format!("{} {name}", thousands(float(count)));
-            if count == 0 { out.painted(DIM, text) } else { out.painted(style, text) }
-        };
-        if !self.runs.is_empty() {
-            let plain = anstyle::Style::new();
-            let runs = [
-                count("running", "running", plain),
-                count("paused", "paused", WARN),
-                count("ok", "succeeded", GOOD),
-                count("failed", "failed", BAD),
-            ];
-            parts.push(runs.join(" "));
+        let mut text = format!("{rate}/s  {total} events  {lag} ");
+        if self.runs.is_empty() {
+            return text;
         }
-        parts.join("  ")
+        for (status, name, style) in [
+            ("running", "running", Style::new()),
+            ("paused", "paused", WARN),
+            ("succeeded", "ok", GOOD),
+            ("failed", "failed", BAD),
+        ] {
+            let count = self.runs.of(status);
+            let style = if count == 0 { DIM } else { style };
+            text += &out.painted(style, format_args!(" {} {name}", short(float(count))));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Color, Format};
+    use crate::config::Environment;
+
+    #[test]
+    fn a_busy_moment_fits_a_terminals_line() {
+        let out = Out::new(Format::Text, Color::Never, false, &Environment::default());
+        let runs = [("running", 500), ("paused", 40), ("succeeded", 61_250), ("failed", 2_440)];
+        let moment = Moment {
+            kind: "status",
+            phase: Phase::Streaming,
+            ready: true,
+            reasons: Vec::new(),
+            events_per_second: 4_100.4,
+            events_total: 1_225_000,
+            lag_seconds: 0.003,
+            lag_bytes: 900,
+            runs: runs.into_iter().collect(),
+        };
+
+        let text = moment.text(&out);
+
+        let expected = "4.1k/s  1.2M events  lag 3 ms 900 B  500 running 40 paused 61k ok 2.4k failed";
+        assert_eq!(text, expected);
+        // The spinner stands before it.
+        assert!(text.len() + 2 <= 80);
+    }
+
+    #[test]
+    fn what_is_not_ready_says_why() {
+        let out = Out::new(Format::Text, Color::Never, false, &Environment::default());
+        let status = Status::starting("projector", crate::engine::now());
+
+        assert_eq!(Moment::of(&status, &Counts::default()).text(&out), "starting");
     }
 }

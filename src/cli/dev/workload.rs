@@ -71,7 +71,7 @@ impl Workload {
                 simulator: Simulator::new(fastrand::u64(..), options.clone()),
                 pace: Pace::new(f64::from(self.rate) / f64::from(workers)),
                 unanswered: std::mem::take(&mut leftovers),
-                told: String::new(),
+                told: false,
             };
             worker.run(end.clone())
         });
@@ -119,8 +119,8 @@ struct Worker {
     pace: Pace,
     /// Handed out by the simulator, and not known to be appended; in order.
     unanswered: VecDeque<Append>,
-    /// The last problem, which is told once.
-    told: String,
+    /// Whether the problem that it has was told.
+    told: bool,
 }
 
 impl Worker {
@@ -142,11 +142,10 @@ impl Worker {
             while !self.unanswered.is_empty() {
                 let Err(problem) = self.send().await else {
                     backoff.reset();
-                    self.told.clear();
                     continue;
                 };
                 self.connection = None;
-                self.tell(problem);
+                self.tell(&problem);
                 tokio::select! {
                     () = end.cancelled() => return,
                     () = tokio::time::sleep(backoff.wait()) => {}
@@ -187,19 +186,29 @@ impl Worker {
         }
         again.append(&mut self.unanswered);
         self.unanswered = again;
-        if let Some(error) = refused {
-            self.tell(error.into());
+        match (broken, refused) {
+            (Some(error), _) => Err(error.into()),
+            // What was refused would be refused again.
+            (None, Some(error)) => {
+                self.tell(&error.into());
+                Ok(())
+            }
+            (None, None) => {
+                self.told = false;
+                Ok(())
+            }
         }
-        broken.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Logs a problem when it is another one than before.
-    fn tell(&mut self, problem: anyhow::Error) {
-        let text = format!("{problem:#}");
-        if self.told != text {
-            tracing::warn!(error = text, "the sample workload cannot append");
-            self.told = text;
+    /// Logs a problem once, until events are appended again.
+    fn tell(&mut self, problem: &anyhow::Error) {
+        let error = format!("{problem:#}");
+        if self.told {
+            tracing::debug!(error, "the sample workload still cannot append");
+        } else {
+            tracing::warn!(error, "the sample workload cannot append");
         }
+        self.told = true;
     }
 }
 
