@@ -170,7 +170,8 @@ mod tests {
 
         let text = moment.text(&out);
 
-        let expected = "4.1k/s  1.2M events  lag 3 ms 900 B  500 running 40 paused 61k ok 2.4k failed";
+        let expected =
+            "4.1k/s  1.2M events  lag 3 ms 900 B  500 running 40 paused 61k ok 2.4k failed";
         assert_eq!(text, expected);
         // The spinner stands before it.
         assert!(text.len() + 2 <= 80);
