@@ -1,5 +1,6 @@
 //! What is shown until everything runs: on a terminal a line that changes, otherwise a line a step.
 
+use std::error::Error;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -53,7 +54,7 @@ impl Steps {
             }
             Progress::FetchFailed(error) => {
                 self.download.finish_and_clear();
-                self.remark(&format!("{:#}", anyhow::anyhow!("{error}")));
+                self.remark(&with_causes(error));
             }
             Progress::Installing { command } => self.step(&format!("installing: {command}")),
             Progress::InstallFailed { why } => self.remark(&format!("that failed: {why}")),
@@ -77,4 +78,10 @@ impl Drop for Steps {
         self.download.finish_and_clear();
         self.done();
     }
+}
+
+/// An error and why it happened, on one line.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&it| it.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
