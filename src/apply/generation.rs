@@ -10,8 +10,6 @@
 //! the parent keeps its OID and with it everything that hangs on it. Generations live in schema
 //! `projector`, which no API exposes.
 
-use std::fmt::Write as _;
-
 use crate::apply::statement::POSITIONS;
 use crate::definition::{Definition, Order};
 use crate::ident::{Ident, IdentError, QualifiedName, literal};
@@ -76,8 +74,8 @@ impl<'a> Tables<'a> {
         let mut sql = format!("create table {table} (\n  {}\n){fillfactor};\n", self.column_list());
         self.index(&mut sql, table);
         // readers come through the parent; the engine owns the table and is not bound by its rules
-        let _ = writeln!(sql, "alter table {table} enable row level security;");
-        let _ = writeln!(sql, "revoke all on {table} from public;");
+        sql += &format!("alter table {table} enable row level security;\n");
+        sql += &format!("revoke all on {table} from public;\n");
         for role in ["anon", "authenticated"] {
             sql.push_str(&if_role(role, &format!("revoke all on {table} from {role}")));
         }
@@ -122,12 +120,12 @@ impl<'a> Tables<'a> {
             if !kept {
                 let name =
                     Ident::new(name.clone()).map_or_else(|_| String::new(), |it| it.to_string());
-                let _ = writeln!(sql, "alter table {} drop column {name};", self.parent);
+                sql += &format!("alter table {} drop column {name};\n", self.parent);
             }
         }
         for (name, declared) in &wanted {
             if !(has.iter().any(|it| it == name.as_str()) && same(name.as_str(), declared)) {
-                let _ = writeln!(sql, "alter table {} add column {name} {declared};", self.parent);
+                sql += &format!("alter table {} add column {name} {declared};\n", self.parent);
             }
         }
         sql
@@ -149,14 +147,13 @@ impl<'a> Tables<'a> {
             // named by number, so that making the parent twice makes its indexes once
             let name = format!("{}_i{}", table.name.as_str(), number + 1);
             let Ok(name) = Ident::new(name) else { continue };
-            let _ =
-                writeln!(sql, "create index if not exists {name} on {table} ({});", index.columns);
+            *sql += &format!("create index if not exists {name} on {table} ({});\n", index.columns);
         }
     }
 
     fn protect(&self, sql: &mut String) {
         let parent = &self.parent;
-        let _ = writeln!(sql, "alter table {parent} enable row level security;");
+        *sql += &format!("alter table {parent} enable row level security;\n");
         for role in ["anon", "authenticated"] {
             sql.push_str(&if_role(
                 role,
@@ -169,10 +166,9 @@ impl<'a> Tables<'a> {
         ));
         let Some(tenant) = self.definition.tenant else { return };
         let tenant = self.name(tenant);
-        let _ = writeln!(sql, "drop policy if exists projector_readers on {parent};");
-        let _ = writeln!(
-            sql,
-            "create policy projector_readers on {parent} for select using (projector.can_read({tenant}));"
+        *sql += &format!("drop policy if exists projector_readers on {parent};\n");
+        *sql += &format!(
+            "create policy projector_readers on {parent} for select using (projector.can_read({tenant}));\n"
         );
     }
 
