@@ -51,14 +51,38 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Makes the parent, where it is missing: table, primary key, row level security, grants.
+    /// Makes the parent, where it is missing: table and primary key.
     pub fn create_parent(&self) -> String {
         let partition_key = self.name(self.definition.key_columns().next().unwrap_or_default());
-        let mut sql = format!(
+        format!(
             "create table if not exists {} (\n  {}\n) partition by list ({partition_key});\n",
             self.parent,
             self.column_list(),
-        );
+        )
+    }
+
+    /// Takes from a parent what hangs on columns that may change: its policy and the indexes that
+    /// the definition before had.
+    pub fn strip_parent(&self) -> String {
+        let parent = &self.parent;
+        let table = literal(&parent.to_string());
+        let prefix = literal(&format!("{}_i", parent.name.as_str()));
+        format!(
+            "drop policy if exists projector_readers on {parent};
+do $do$ declare name text; begin
+  for name in
+    select c.oid::regclass::text from pg_index i join pg_class c on c.oid = i.indexrelid
+    where i.indrelid = {table}::regclass and not i.indisprimary
+      and starts_with(c.relname::text, {prefix}) and substr(c.relname, length({prefix}) + 1) ~ '^[0-9]+$'
+  loop execute 'drop index ' || name; end loop;
+end $do$;
+"
+        )
+    }
+
+    /// Gives it to a parent that has the definition's columns: indexes, row level security, grants.
+    pub fn dress_parent(&self) -> String {
+        let mut sql = String::new();
         self.index(&mut sql, &self.parent);
         self.protect(&mut sql);
         sql
@@ -166,7 +190,6 @@ impl<'a> Tables<'a> {
         ));
         let Some(tenant) = self.definition.tenant else { return };
         let tenant = self.name(tenant);
-        *sql += &format!("drop policy if exists projector_readers on {parent};\n");
         *sql += &format!(
             "create policy projector_readers on {parent} for select using (projector.can_read({tenant}));\n"
         );
