@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join, join_all};
 use postgres_types::{ToSql, Type};
 use tokio_postgres::{Client, Error as PgError};
+use uuid::Uuid;
 
 use crate::apply::array::ColumnArray;
 use crate::apply::statement::{Statement, statement};
 use crate::config::Columns;
 use crate::definition::Definition;
 use crate::event::Timestamp;
+use crate::fold::FoldError;
 use crate::fold::rows::Changes;
 use crate::ident::QualifiedName;
 use crate::lsn::Lsn;
@@ -39,7 +41,8 @@ pub struct Writer {
 /// A projection that a [`Writer`] writes: its prepared statement.
 #[derive(Debug)]
 struct Target {
-    name: String,
+    definition: Arc<Definition>,
+    table: QualifiedName,
     statement: Statement,
     prepared: tokio_postgres::Statement,
 }
@@ -95,6 +98,17 @@ pub enum WriteError {
     /// The transaction itself failed.
     #[error("the transaction failed")]
     Transaction(#[source] PgError),
+    /// An event that came through the log cannot be read from its table yet.
+    #[error("event {run}/{version} has been received but is not visible in the events table")]
+    NotVisible {
+        /// Its run.
+        run: Uuid,
+        /// Its version.
+        version: i32,
+    },
+    /// A run could not be folded again from history.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
 }
 
 /// The SQLSTATE with which `projector.advance` refuses.
@@ -127,7 +141,8 @@ impl Writer {
                 client.prepare_typed(&statement.sql, &types).await.map_err(|source| {
                     WriteError::Rows { projection: definition.name.clone(), source }
                 })?;
-            targets.push(Target { name: definition.name.clone(), statement, prepared });
+            let (definition, table) = (Arc::clone(definition), table.clone());
+            targets.push(Target { definition, table, statement, prepared });
         }
         let prepare = |sql| client.prepare(sql);
         let (advance, position) = join(
@@ -172,6 +187,28 @@ impl Writer {
     /// The connection, for what else belongs into the open transaction.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The definition of a projection that it writes.
+    pub fn definition(&self, target: usize) -> Option<&Arc<Definition>> {
+        self.targets.get(target).map(|it| &it.definition)
+    }
+
+    /// Removes all rows of some runs from a projection whose rows belong to runs, in the open
+    /// transaction.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the connection must then be given up.
+    pub async fn delete_runs(&self, target: usize, runs: &[Uuid]) -> Result<(), WriteError> {
+        let Some(target) = self.targets.get(target) else { return Ok(()) };
+        let Target { definition, table, .. } = target;
+        let column = definition.run_column().and_then(|it| definition.columns.get(it));
+        let Some(column) = column.map(|it| &it.name) else { return Ok(()) };
+        let sql = format!("delete from {table} where {column} = any ($1)");
+        let deleted = self.client.execute(&sql, &[&runs]).await;
+        deleted.map(drop).map_err(|source| {
+            WriteError::Rows { projection: definition.name.clone(), source }
+        })
     }
 
     /// Goes on in a transaction that was begun on the connection before.
@@ -256,7 +293,7 @@ fn check(results: Vec<Result<u64, PgError>>, owners: &[Option<&Target>]) -> Resu
     for (result, owner) in results.into_iter().zip(owners) {
         let Err(source) = result else { continue };
         return Err(match owner {
-            Some(target) => WriteError::Rows { projection: target.name.clone(), source },
+            Some(target) => WriteError::Rows { projection: target.definition.name.clone(), source },
             None if source.code().is_some_and(|it| it.code() == OVERTAKEN) => {
                 WriteError::Overtaken(source)
             }

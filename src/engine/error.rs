@@ -7,7 +7,7 @@ use tokio_postgres::Error as PgError;
 use crate::apply::writer::WriteError;
 use crate::engine::lane::LaneError;
 use crate::engine::reader::ReaderError;
-use crate::history::BuildError;
+use crate::history::build::BuildError;
 use crate::ident::IdentError;
 use crate::migrate::MigrateError;
 use crate::pg::findings::Finding;
@@ -193,7 +193,9 @@ fn by_wal(error: &WalError) -> Remedy {
 /// A projection whose rows are refused has left by the next session.
 fn by_write(error: &WriteError) -> Remedy {
     match error {
-        WriteError::Overtaken(_) => Remedy::Wait,
+        WriteError::Overtaken(_) | WriteError::NotVisible { .. } => Remedy::Wait,
+        // the projection has left by the next session
+        WriteError::Fold(_) => Remedy::Again,
         WriteError::Rows { source, .. } if class(source) == Class::Poison => Remedy::Again,
         WriteError::Rows { source, .. } | WriteError::Transaction(source) => {
             by_class(class(source))

@@ -12,21 +12,26 @@
 //! ends with it. A projection that a rule fails on leaves the lane; what it had folded is dropped,
 //! and its checkpoint stays where it is.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::apply::writer::{Advance, Part, WriteError, Writer, Written};
+use crate::definition::Order;
 use crate::definition::Scope;
 use crate::definition::Scratch;
-use crate::engine::progress::{LaneProgress, MemberProgress, Progress};
+use crate::engine::heads::Heads;
+use crate::engine::progress::{LaneProgress, Progress};
 use crate::event::Batch;
 use crate::event::Timestamp;
 use crate::fold::Fold;
 use crate::fold::FoldError;
+use crate::history::refold::{History, Refold, refold};
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::redact::Redactor;
@@ -74,6 +79,8 @@ pub struct Shared {
     pub departures: mpsc::Sender<Departure>,
     /// Bytes of pending rows at which a lane stops to take more.
     pub pending_limit: usize,
+    /// Where runs are folded again from.
+    pub history: Arc<History>,
 }
 
 /// A lane at work.
@@ -84,6 +91,7 @@ pub struct Lane {
     members: Vec<Member>,
     queue: mpsc::Receiver<Delivery>,
     pending: Pending,
+    heads: Heads,
 }
 
 /// A projection in its lane.
@@ -97,6 +105,8 @@ struct Member {
     /// Events folded since.
     events: u64,
     failed: bool,
+    /// Whether its rows depend on the order of a run's versions.
+    follows_versions: bool,
 }
 
 /// What has been taken from the queue and is not being written.
@@ -109,7 +119,12 @@ struct Pending {
     is_open: bool,
     /// Whether a part of it has been written.
     is_partly_written: bool,
+    /// Runs with events that came late.
+    late: BTreeMap<Uuid, Refold>,
 }
+
+/// Runs whose order is watched, at least: about 4 MiB.
+const WATCHED_RUNS: usize = 50_000;
 
 type Writing = Pin<Box<dyn Future<Output = (Writer, Vec<Part>, Result<Done, WriteError>)> + Send>>;
 
@@ -137,15 +152,16 @@ impl Lane {
         queue: mpsc::Receiver<Delivery>,
         shared: Shared,
     ) -> Self {
-        let member = |(target, (fold, checkpoint))| Member {
+        let member = |(target, (fold, checkpoint)): (usize, (Fold, Lsn))| Member {
             target,
-            fold,
             checkpoint,
             events: 0,
             failed: false,
+            follows_versions: fold.definition().order == Order::Version,
+            fold,
         };
         let members = projections.into_iter().enumerate().map(member).collect();
-        Self { number, shared, members, queue, pending: Pending::default() }
+        Self { number, shared, members, queue, pending: Pending::default(), heads: Heads::new(WATCHED_RUNS) }
     }
 
     /// Works until the queue is closed and everything in it is written.
@@ -227,8 +243,9 @@ impl Lane {
         for member in self.members.iter_mut().filter(|it| !it.failed) {
             member.checkpoint = member.checkpoint.max(covered);
         }
+        let refolding = self.refolding();
         Ok(Box::pin(async move {
-            let result = writer.write(&parts, &advances).await;
+            let result = write(&mut writer, &parts, &advances, refolding).await;
             (writer, parts, result.map(|written| Done::Whole { written, checkpoint }))
         }))
     }
@@ -254,6 +271,27 @@ impl Lane {
             }
         }
         groups
+    }
+
+    /// What must be folded again in the transaction that is about to be written.
+    fn refolding(&mut self) -> Option<Refolding> {
+        let runs = std::mem::take(&mut self.pending.late);
+        if runs.is_empty() {
+            return None;
+        }
+        tracing::warn!(
+            runs = runs.len(),
+            "events came after later ones of their run; folding the runs again from history"
+        );
+        let members = self.members.iter().filter(|it| !it.failed && it.follows_versions);
+        let targets = members.map(|it| it.target).collect();
+        let Shared { history, redactor, .. } = &self.shared;
+        Some(Refolding {
+            runs,
+            targets,
+            history: Arc::clone(history),
+            redactor: Arc::clone(redactor),
+        })
     }
 
     fn written(&mut self, done: Done) {
@@ -285,6 +323,16 @@ impl Lane {
         for transaction in batch.transactions() {
             self.pending.is_open = true;
             for event in batch.events_of(transaction) {
+                let head = self.heads.see(event.run_id, event.version);
+                if let Some(head) = head {
+                    let late = self.pending.late.entry(event.run_id).or_default();
+                    late.head = late.head.max(head);
+                    late.needed.push(event.version);
+                } else if !self.pending.late.is_empty()
+                    && let Some(late) = self.pending.late.get_mut(&event.run_id)
+                {
+                    late.head = late.head.max(event.version);
+                }
                 let scope = Scope::new(event, &mut scratch, &shared.redactor);
                 for at in 0..self.members.len() {
                     let Some(member) = self.members.get_mut(at) else { break };
@@ -292,6 +340,9 @@ impl Lane {
                         continue;
                     }
                     member.events += 1;
+                    if head.is_some() && member.follows_versions {
+                        continue;
+                    }
                     if let Err(error) = member.fold.event(&scope) {
                         let projection = error.projection.clone();
                         self.depart(at, error);
@@ -342,20 +393,33 @@ impl Pending {
     }
 }
 
+/// Runs to fold again, and for whom.
+struct Refolding {
+    runs: BTreeMap<Uuid, Refold>,
+    targets: Vec<usize>,
+    history: Arc<History>,
+    redactor: Arc<Redactor>,
+}
+
+/// Writes rows and checkpoints, and what is folded again in between.
+async fn write(
+    writer: &mut Writer,
+    parts: &[Part],
+    advances: &[Advance],
+    refolding: Option<Refolding>,
+) -> Result<Written, WriteError> {
+    let Some(Refolding { runs, targets, history, redactor }) = refolding else {
+        return writer.write(parts, advances).await;
+    };
+    writer.write_part(parts).await?;
+    refold(writer, &targets, &runs, &history, &redactor).await?;
+    writer.write(&[], advances).await
+}
+
 /// The end of what is being written; never, where nothing is.
 async fn finish(writing: &mut Option<Writing>) -> (Writer, Vec<Part>, Result<Done, WriteError>) {
     match writing {
         Some(it) => it.await,
         None => std::future::pending().await,
     }
-}
-
-/// The positions of a lane's members at the start of a session.
-pub fn member_progress(projections: &[(Fold, Lsn, u64)]) -> Vec<MemberProgress> {
-    projections
-        .iter()
-        .map(|(fold, checkpoint, events)| {
-            MemberProgress::new(fold.definition().name.clone(), *checkpoint, *events)
-        })
-        .collect()
 }

@@ -1,7 +1,7 @@
 //! All together: connects, builds what is missing, streams, and starts over when something breaks.
 //!
 //! * `status`: what there is to report · `progress`: how far everybody is
-//! * `lane`: folds and writes · `reader`: reads and acknowledges
+//! * `heads`: which events come late · `lane`: folds and writes · `reader`: reads and acknowledges
 //! * `session`: from a connection to its end · `monitor`: watches from outside
 //! * this file: one session after the other
 //!
@@ -18,6 +18,7 @@
 
 pub mod status;
 pub mod progress;
+mod heads;
 pub mod lane;
 pub mod reader;
 mod error;

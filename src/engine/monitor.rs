@@ -13,7 +13,7 @@ use crate::engine::now;
 use crate::engine::progress::{LaneProgress, MemberProgress, Progress};
 use crate::engine::status::{ProjectionStatus, SourceStatus, State, Status};
 use crate::event::Timestamp;
-use crate::history::BuildProgress;
+use crate::history::build::BuildProgress;
 use crate::lsn::Lsn;
 
 /// Log that has no event for us yet counts as lag only beyond this: our own commits are log too.

@@ -32,7 +32,8 @@ use crate::engine::progress::{LaneProgress, MemberProgress, Progress};
 use crate::engine::reader::{BatchLimits, Reader, ReaderError};
 use crate::engine::status::Phase;
 use crate::fold::Fold;
-use crate::history::{BuildError, Builder, Order};
+use crate::history::build::{BuildError, Builder, Order};
+use crate::history::refold::History;
 use crate::ident::Ident;
 use crate::lsn::Lsn;
 use crate::migrate;
@@ -355,6 +356,10 @@ impl<'a> Session<'a> {
             redactor: Arc::clone(&engine.redactor),
             departures: departed,
             pending_limit: self.pending_limit(),
+            history: Arc::new(History {
+                events: engine.config.events_table(),
+                columns: engine.config.source.columns.clone(),
+            }),
         };
         let events = engine.config.events_table();
         let mut queues = Vec::new();
@@ -502,6 +507,9 @@ impl<'a> Session<'a> {
                 ..
             } if pg::class(source) == Class::Poison => {
                 self.out(client, projection, &error.chain()).await
+            }
+            EngineError::Lane { source: LaneError::Write(WriteError::Fold(fold)), .. } => {
+                self.out(client, &fold.projection, &fold.to_string()).await
             }
             EngineError::SlotTooFar { slot, .. } => {
                 let drop_slot = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1::text::name";

@@ -1,4 +1,4 @@
-//! Read models made from the events table itself.
+//! A whole generation of read models, made from the events table.
 //!
 //! A projection needs that when it is new, when its definition has changed, or when the slot has
 //! moved on without it. The state of the table is pinned by the exported snapshot of a temporary
@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use postgres_types::Type;
-use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
+use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::{Client, Error as PgError};
 
 use crate::apply::control::{Installed, install};
@@ -22,8 +21,8 @@ use crate::apply::generation::Tables;
 use crate::apply::writer::{Part, WriteError, Writer};
 use crate::config::Columns;
 use crate::definition::{Definition, Scope, Scratch};
-use crate::event::Event;
 use crate::fold::{Fold, FoldError};
+use crate::history::event::{COLUMN_TYPES, copied, select_list};
 use crate::ident::{Ident, QualifiedName, literal};
 use crate::lsn::Lsn;
 use crate::redact::Redactor;
@@ -144,7 +143,7 @@ impl Builder<'_> {
         let mut told = Instant::now();
         tell(BuildProgress { done, total });
         while let Some(row) = rows.try_next().await? {
-            let scope = Scope::new(event(&row)?, &mut scratch, self.redactor);
+            let scope = Scope::new(copied(&row)?, &mut scratch, self.redactor);
             for fold in &mut folds {
                 fold.event(&scope)?;
             }
@@ -180,14 +179,10 @@ impl Builder<'_> {
     /// Run by run, so that all events of a row come together and the row is written once.
     fn copy_statement(&self) -> String {
         let Columns { run_id, version, .. } = self.columns;
-        let columns = self.columns.pairs().map(|(name, column)| match name {
-            "type" | "payload" | "metadata" => format!("{column}::text"),
-            _ => column.to_string(),
-        });
+        let columns = select_list(self.columns);
+        let events = self.events;
         format!(
-            "copy (select {} from {} order by {run_id}, {version}) to stdout (format binary)",
-            columns.join(", "),
-            self.events,
+            "copy (select {columns} from {events} order by {run_id}, {version}) to stdout (format binary)"
         )
     }
 
@@ -283,30 +278,4 @@ async fn column_names(client: &Client, table: &QualifiedName) -> Result<Vec<Stri
 fn parts(folds: &mut [Fold]) -> Vec<Part> {
     let part = |(target, fold): (usize, &mut Fold)| Part { target, changes: fold.take() };
     folds.iter_mut().enumerate().map(part).filter(|it| !it.changes.is_empty()).collect()
-}
-
-const COLUMN_TYPES: [Type; 9] = [
-    Type::INT8,
-    Type::UUID,
-    Type::UUID,
-    Type::INT4,
-    Type::UUID,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TIMESTAMPTZ,
-];
-
-fn event(row: &BinaryCopyOutRow) -> Result<Event<'_>, PgError> {
-    Ok(Event {
-        position: row.try_get(0)?,
-        project_id: row.try_get(1)?,
-        run_id: row.try_get(2)?,
-        version: row.try_get(3)?,
-        event_id: row.try_get(4)?,
-        kind: row.try_get(5)?,
-        payload: row.try_get(6)?,
-        metadata: row.try_get(7)?,
-        recorded_at: row.try_get(8)?,
-    })
 }
