@@ -206,9 +206,9 @@ impl Writer {
         let Some(column) = column.map(|it| &it.name) else { return Ok(()) };
         let sql = format!("delete from {table} where {column} = any ($1)");
         let deleted = self.client.execute(&sql, &[&runs]).await;
-        deleted.map(drop).map_err(|source| {
-            WriteError::Rows { projection: definition.name.clone(), source }
-        })
+        deleted
+            .map(drop)
+            .map_err(|source| WriteError::Rows { projection: definition.name.clone(), source })
     }
 
     /// Goes on in a transaction that was begun on the connection before.

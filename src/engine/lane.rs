@@ -161,7 +161,14 @@ impl Lane {
             fold,
         };
         let members = projections.into_iter().enumerate().map(member).collect();
-        Self { number, shared, members, queue, pending: Pending::default(), heads: Heads::new(WATCHED_RUNS) }
+        Self {
+            number,
+            shared,
+            members,
+            queue,
+            pending: Pending::default(),
+            heads: Heads::new(WATCHED_RUNS),
+        }
     }
 
     /// Works until the queue is closed and everything in it is written.

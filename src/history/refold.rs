@@ -99,7 +99,9 @@ async fn read(
 /// An event that must be there and is not.
 fn missing(rows: &[Row], runs: &BTreeMap<Uuid, Refold>) -> Option<(Uuid, i32)> {
     let there = |run: Uuid, version: i32| {
-        rows.iter().filter_map(|row| queried(row).ok()).any(|it| it.run_id == run && it.version == version)
+        rows.iter()
+            .filter_map(|row| queried(row).ok())
+            .any(|it| it.run_id == run && it.version == version)
     };
     let needed = runs.iter().flat_map(|(run, it)| it.needed.iter().map(|version| (*run, *version)));
     needed.into_iter().find(|(run, version)| !there(*run, *version))

@@ -10,6 +10,7 @@
 mod support;
 
 mod order;
+mod docs;
 mod config;
 mod definition;
 mod pgoutput;
