@@ -220,8 +220,12 @@ impl Builder<'_> {
                     String::new()
                 };
                 let Columns { run_id, version, payload, .. } = self.names;
+                let get = match self.column(lookup.column).ty {
+                    ColumnType::Json | ColumnType::Jsonb => "#>",
+                    _ => "#>>",
+                };
                 format!(
-                    "(select h.{payload} #>> {path} from {} h\n  \
+                    "(select h.{payload} {get} {path} from {} h\n  \
                      where h.{run_id} = u.c{run} and h.{version} <= u.o{alive}\n  \
                      and h.{payload} #>> {path} is not null\n  \
                      order by h.{version} {direction} limit 1) as l{}",
@@ -263,7 +267,7 @@ impl Builder<'_> {
                 let stored = &self.column(epoch.column).name;
                 if column == epoch.column {
                     value = format!("greatest(t.{name}, u.e)");
-                } else if !epoch.keep.contains(&column) {
+                } else if !epoch.keeps(column) && !self.is_looked_up(column) {
                     let fresh = self.fresh(column);
                     value = format!(
                         "case when u.e < t.{stored} then t.{name} \
@@ -314,7 +318,7 @@ impl Builder<'_> {
                 None => "u.e".into(),
             };
         }
-        if self.definition.lookups.iter().any(|it| it.column == column) {
+        if self.is_looked_up(column) {
             return cell;
         }
         // without a default a column that nothing was said of is null, and so is its cell
@@ -341,7 +345,7 @@ impl Builder<'_> {
         let Column { name, ty, not_null, .. } = self.column(column);
         let stored = format!("t.{name}");
         let cell = self.cell(column);
-        if self.definition.lookups.iter().any(|it| it.column == column) {
+        if self.is_looked_up(column) {
             return format!("coalesce({cell}, {stored})");
         }
         if let Some(at) = self.definition.ordered_columns().position(|it| it == column)
@@ -396,10 +400,16 @@ impl Builder<'_> {
     /// A pending cell, in the column's own type.
     fn cell(&self, column: usize) -> String {
         let ty = self.column(column).ty.clone();
-        if self.definition.lookups.iter().any(|it| it.column == column) {
-            return cast(&format!("u.l{column}"), &ty);
+        if self.is_looked_up(column) {
+            // a text out of history, whatever the column is
+            return format!("u.l{column}::{ty}");
         }
         cast(&format!("u.c{column}"), &ty)
+    }
+
+    /// Whether history fills the column, whichever epoch its events are of.
+    fn is_looked_up(&self, column: usize) -> bool {
+        self.definition.lookups.iter().any(|it| it.column == column)
     }
 
     fn run_column(&self) -> usize {

@@ -125,7 +125,7 @@ impl MemoryTable {
             };
             if let Some(found) = look_up(lookup, run, facts.order, history) {
                 let ty = definition.columns.get(lookup.column).map(|it| &it.ty);
-                let fitted = ty.and_then(|ty| ty.fit(Datum::Text(found.into())).ok());
+                let fitted = ty.and_then(|ty| ty.fit(datum(&found)).ok());
                 *to = fitted.map_or(Value::Null, owned);
             }
         }
@@ -136,14 +136,8 @@ impl MemoryTable {
     /// A row of defaults. A default that is an expression is null here.
     fn fresh_row(&self) -> Stored {
         let default = |column: &crate::definition::Column| {
-            let datum = match column.default_value.as_ref() {
-                None | Some(Json::Null) => return Value::Null,
-                Some(Json::Bool(it)) => Datum::Bool(*it),
-                Some(Json::Number(it)) => Datum::Number(it.to_string().into()),
-                Some(Json::String(it)) => Datum::Text(it.as_str().into()),
-                Some(it) => Datum::Json(it.to_string().into()),
-            };
-            column.ty.fit(datum).map_or(Value::Null, owned)
+            let default = column.default_value.as_ref();
+            default.map_or(Value::Null, |it| column.ty.fit(datum(it)).map_or(Value::Null, owned))
         };
         Stored {
             values: self.definition.columns.iter().map(default).collect(),
@@ -229,18 +223,24 @@ fn array_literal_to_json(text: &str) -> String {
     format!("[{inner}]")
 }
 
-fn look_up(lookup: &Lookup, run: Uuid, order: i64, history: &[Event<'_>]) -> Option<String> {
+fn datum(json: &Json) -> Datum<'_> {
+    match json {
+        Json::Null => Datum::Null,
+        Json::Bool(it) => Datum::Bool(*it),
+        Json::Number(it) => Datum::Number(it.to_string().into()),
+        Json::String(it) => Datum::Text(it.as_str().into()),
+        it => Datum::Json(it.to_string().into()),
+    }
+}
+
+fn look_up(lookup: &Lookup, run: Uuid, order: i64, history: &[Event<'_>]) -> Option<Json> {
     let mut events: Vec<_> =
         history.iter().filter(|it| it.run_id == run && i64::from(it.version) <= order).collect();
     events.sort_by_key(|it| it.version);
     let value = |event: &&Event<'_>| {
         let payload: Json = serde_json::from_str(event.payload).ok()?;
         let found = lookup.path.iter().try_fold(&payload, |at, key| at.get(key))?;
-        match found {
-            Json::Null => None,
-            Json::String(it) => Some(it.clone()),
-            other => Some(other.to_string()),
-        }
+        (!found.is_null()).then(|| found.clone())
     };
     match lookup.which {
         Which::First => events.iter().find_map(value),

@@ -24,3 +24,5 @@ mod http;
 mod cli;
 mod status;
 mod definition_naive;
+mod fold;
+mod live;

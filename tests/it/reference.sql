@@ -91,8 +91,8 @@ left join lateral (
 
 -- The newest attempt wins, within it the later event. `error`, `retry_at`, `due_at`, `started_at` and
 -- `finished_at` are the newest attempt's, null until one of its events says so; `name` and `kind` are
--- the step's last known ones. A step event that names no attempt belongs to the newest one before it
--- (0 where there is none). `last_version` is the step's last event, whichever attempt it is of.
+-- the step's last known ones. A step event that names no attempt belongs to the newest one before it,
+-- or, where there is none, to the first one after it; a step that knows no attempts has null. `last_version` is the step's last event, whichever attempt it is of.
 create or replace view reference.step_status as
 with named as (
   select
@@ -108,7 +108,9 @@ with named as (
     coalesce(
       n.own_attempt,
       max(n.own_attempt) over (partition by n.run_id, n.step_id order by n.version),
-      0) as attempt
+      (array_agg(n.own_attempt) filter (where n.own_attempt is not null) over (
+        partition by n.run_id, n.step_id order by n.version
+        rows between current row and unbounded following))[1]) as attempt
   from named as n
 ), ranked as (
   select
@@ -124,11 +126,11 @@ with named as (
     (array_agg(n.payload ->> 'name' order by n.version desc) filter (where n.payload ->> 'name' is not null))[1] as name,
     (array_agg(n.payload ->> 'kind' order by n.version desc) filter (where n.payload ->> 'kind' is not null))[1] as kind,
     -- of the newest attempt: its last event, its scheduling, its start
-    (array_agg(n.version order by n.version desc) filter (where n.attempt = n.newest))[1] as deciding,
+    (array_agg(n.version order by n.version desc) filter (where n.attempt is not distinct from n.newest))[1] as deciding,
     (array_agg((n.payload ->> 'due_at')::timestamptz order by n.version desc)
-      filter (where n.attempt = n.newest and n.type = 'step_scheduled'))[1] as due_at,
+      filter (where n.attempt is not distinct from n.newest and n.type = 'step_scheduled'))[1] as due_at,
     (array_agg(n.recorded_at order by n.version desc)
-      filter (where n.attempt = n.newest and n.type = 'step_started'))[1] as started_at
+      filter (where n.attempt is not distinct from n.newest and n.type = 'step_started'))[1] as started_at
   from ranked as n
   group by n.run_id, n.step_id
 )
