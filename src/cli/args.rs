@@ -125,9 +125,9 @@ pub struct DevArgs {
     /// How many events a second the sample workload appends; 0 for none
     #[arg(long, value_name = "EVENTS", default_value_t = 20)]
     pub rate: u32,
-    /// Where the private Postgres keeps its data
-    #[arg(long, value_name = "DIR", default_value = ".projector")]
-    pub data: PathBuf,
+    /// Where the private Postgres keeps its data [default: .projector]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// The address of the console and the API [default: 127.0.0.1:4400]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,

@@ -4,14 +4,16 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use crate::cli::out::Out;
 use crate::config::{Loaded, LogFormat, Origin};
 
 /// What verbs that are not services log when nobody asked for more.
 const QUIET: &str = "warn";
 
 /// Starts the log. A service tells of its life; other verbs have results to show instead.
-pub(super) fn start(loaded: &Loaded, service: bool) {
+pub(super) fn start(loaded: &Loaded, service: bool, out: &Out) {
     let log = &loaded.config.log;
     let asked = loaded.shown.iter().any(|it| it.key == "log.level" && it.origin != Origin::Default);
     let level = if service || asked { log.level.as_str() } else { QUIET };
@@ -21,9 +23,11 @@ pub(super) fn start(loaded: &Loaded, service: bool) {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
+    // One line is one write, which steps around what is drawn on the terminal.
+    let out = out.clone();
     let lines = fmt()
         .with_env_filter(EnvFilter::new(level))
-        .with_writer(io::stderr)
+        .with_writer(BoxMakeWriter::new(move || out.raw_stderr()))
         .with_ansi(
             terminal && anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never,
         )

@@ -50,7 +50,7 @@ pub(super) async fn run(args: &MigrateArgs, context: &Context) -> anyhow::Result
     Ok(Exit::DONE)
 }
 
-fn explain(error: MigrateError) -> Failure {
+pub(super) fn explain(error: MigrateError) -> Failure {
     let exit = match error {
         MigrateError::SchemaName(_) | MigrateError::OtherSchema(_) => Exit::USAGE,
         _ => Exit::FAILED,

@@ -6,6 +6,7 @@
 
 mod args;
 pub mod out;
+mod figure;
 mod fail;
 mod log;
 mod context;
@@ -59,7 +60,7 @@ fn begin(cli: Cli, out: Out, environment: Environment) -> anyhow::Result<Exit> {
         return completions::run(args, &out);
     }
     let loaded = config::load(cli.global.config.as_deref(), &environment, &cli.flags())?;
-    log::start(&loaded, matches!(cli.command, Command::Run(_) | Command::Dev(_)));
+    log::start(&loaded, matches!(cli.command, Command::Run(_)), &out);
     let context = Context { out, loaded, environment };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(dispatch(cli.command, &context))
@@ -75,11 +76,11 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Doctor(DoctorArgs {}) => doctor::run(context).await,
         Command::Tail(args) => tail::run(args, context).await,
         Command::Completions(args) => completions::run(&args, &context.out),
-        Command::Run(args) => run::run(&args, context).await,
+        Command::Run(_) => run::run(context).await,
         Command::Test(args) => {
             let redactor = Redactor::default();
             test::run(&args, context, |definition, case| cases::run(definition, case, &redactor))
         }
-        Command::Dev(args) => dev::run(&args, context).await,
+        Command::Dev(args) => dev::run(args, context).await,
     }
 }

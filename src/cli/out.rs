@@ -1,7 +1,8 @@
 //! The only place that prints.
 //!
 //! Results go to standard output as text or JSON, everything else to standard error. Colour is
-//! dropped where nobody sees it. A reader that has gone away (`projector tail | head`) is reported as
+//! dropped where nobody sees it. Lines and the bars that are drawn below them do not tear each other. A
+//! reader that has gone away (`projector tail | head`) is reported as
 //! [`OutError::Closed`], which ends the program without a complaint.
 
 use std::fmt::Display;
@@ -9,7 +10,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::args::{Color, Format};
@@ -36,7 +37,9 @@ pub struct Out {
     stdout: ColorChoice,
     stderr: ColorChoice,
     quiet: bool,
-    bars: bool,
+    draws: bool,
+    /// What is drawn at the bottom of the terminal; nothing where it would disturb.
+    bars: MultiProgress,
 }
 
 /// Standard output cannot be written to any more.
@@ -62,12 +65,16 @@ impl Out {
             Color::Never => ColorChoice::Never,
         };
         let plain = environment.get("CI").is_some() || environment.get("TERM") == Some("dumb");
+        let draws = format == Format::Text && !quiet && !plain && io::stderr().is_terminal();
+        let target =
+            if draws { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Self {
             format,
             stdout: choice(AutoStream::choice(&io::stdout())),
             stderr: choice(AutoStream::choice(&io::stderr())),
             quiet,
-            bars: format == Format::Text && !quiet && !plain && io::stderr().is_terminal(),
+            draws,
+            bars: MultiProgress::with_draw_target(target),
         }
     }
 
@@ -89,8 +96,10 @@ impl Out {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, text: impl Display) -> Result<(), OutError> {
-        let mut stdout = AutoStream::new(io::stdout().lock(), self.stdout);
-        write!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(OutError::from)
+        self.bars.suspend(|| {
+            let mut stdout = AutoStream::new(io::stdout().lock(), self.stdout);
+            write!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(OutError::from)
+        })
     }
 
     /// One object on a line of its own: a document, or one of many.
@@ -100,6 +109,7 @@ impl Out {
     pub fn json(&self, value: &impl Serialize) -> Result<(), OutError> {
         let mut line = serde_json::to_vec(value).map_err(OutError::Json)?;
         line.push(b'\n');
+        // Bars and JSON never meet.
         let mut stdout = io::stdout().lock();
         stdout.write_all(&line).and_then(|()| stdout.flush()).map_err(OutError::from)
     }
@@ -113,19 +123,55 @@ impl Out {
 
     /// Something on standard error that nothing silences. Has its own line end.
     pub fn complain(&self, text: impl Display) {
-        let mut stderr = AutoStream::new(io::stderr().lock(), self.stderr);
-        // Where standard error is gone there is nobody left to tell.
-        drop(write!(stderr, "{text}"));
+        self.bars.suspend(|| {
+            let mut stderr = AutoStream::new(io::stderr().lock(), self.stderr);
+            // Where standard error is gone there is nobody left to tell.
+            drop(write!(stderr, "{text}"));
+        });
+    }
+
+    /// Standard error for who writes whole lines and has decided about colour: the log.
+    pub(super) fn raw_stderr(&self) -> impl Write + use<> {
+        Beside { bars: self.bars.clone() }
+    }
+
+    /// Whether bars can be seen: a terminal that can draw them, and nobody who wants none.
+    pub fn draws(&self) -> bool {
+        self.draws
+    }
+
+    /// A bar at the bottom of the terminal, as indicatif's `template` says; invisible where it would
+    /// disturb.
+    pub fn bar(&self, length: Option<u64>, template: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
+        self.bars.add(bar.with_style(style))
     }
 
     /// A counter on standard error for long work; invisible where it would disturb.
     pub fn counter(&self, what: &str) -> ProgressBar {
-        let target =
-            if self.bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template("{spinner} {human_pos} {msg}  {per_sec}")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = ProgressBar::with_draw_target(None, target).with_style(style);
-        bar.with_message(what.to_owned())
+        self.bar(None, "{spinner} {human_pos} {msg}  {per_sec}").with_message(what.to_owned())
+    }
+
+    /// `text` in a style, for a bar's message: plain where nobody wants colour.
+    pub fn painted(&self, style: Style, text: impl Display) -> String {
+        if self.stderr == ColorChoice::Never { text.to_string() } else { styled(style, text) }
+    }
+}
+
+/// Standard error beside bars.
+struct Beside {
+    bars: MultiProgress,
+}
+
+impl Write for Beside {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.bars.suspend(|| io::stderr().lock().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
     }
 }
 

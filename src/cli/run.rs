@@ -1,14 +1,14 @@
 //! `projector run`: the sidecar.
 
-use crate::cli::sidecar::{Sidecar, definitions, shutdown_on_signals};
-use crate::cli::{Context, Exit, RunArgs};
+use crate::cli::sidecar::{Sidecar, definitions, listen, shutdown_on_signals};
+use crate::cli::{Context, Exit};
 
-pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let Some(definitions) = definitions(context)? else { return Ok(Exit::USAGE) };
     let settings = context.settings()?;
     let shutdown = shutdown_on_signals()?;
-    let listen = args.listen.as_deref();
-    let sidecar = Sidecar::prepare(context, settings, definitions, listen).await?;
+    let listener = listen(context).await?;
+    let sidecar = Sidecar::new(context, settings, definitions, listener)?;
     sidecar.run(shutdown).await?;
     Ok(Exit::DONE)
 }

@@ -28,31 +28,25 @@ pub(super) struct Sidecar {
     address: SocketAddr,
 }
 
+/// Takes the port of the HTTP server, so that a second start fails at once and by name.
+pub(super) async fn listen(context: &Context) -> Result<TcpListener, Failure> {
+    let address = context.config().http.listen;
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(format!("cannot listen on {address}"))
+            .hint("another projector may be running; choose an address with --listen".to_owned())
+            .caused_by(error)
+    })
+}
+
 impl Sidecar {
-    /// Takes the port, so that a second start fails at once and by name.
-    pub(super) async fn prepare(
+    /// One that follows the database of `settings` and answers on `listener`.
+    pub(super) fn new(
         context: &Context,
         settings: Settings,
         definitions: Vec<Definition>,
-        listen: Option<&str>,
+        listener: TcpListener,
     ) -> anyhow::Result<Self> {
         let config = context.config();
-        let address = match listen {
-            None => config.http.listen,
-            Some(text) => text.parse().map_err(|error: std::net::AddrParseError| {
-                Failure::new(format!("`{text}` is no address to listen on"))
-                    .hint("an address is like 127.0.0.1:4400".to_owned())
-                    .exit(Exit::USAGE)
-                    .caused_by(error)
-            })?,
-        };
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            Failure::new(format!("cannot listen on {address}"))
-                .hint(
-                    "another projector may be running; choose an address with --listen".to_owned(),
-                )
-                .caused_by(error)
-        })?;
         let address = listener.local_addr().context("cannot tell the address")?;
         let rules = RedactRules {
             defaults: config.redact.defaults,

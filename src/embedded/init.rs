@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustix::process::{Pid, test_kill_process};
 use uuid::Uuid;
 
@@ -100,8 +102,9 @@ fn write_password(file: &Path) -> Result<(), EmbeddedError> {
     let mut options = OpenOptions::new();
     let mut open =
         options.write(true).create_new(true).mode(0o600).open(file).map_err(io("create", file))?;
-    // 122 bits of the system's randomness
-    writeln!(open, "{}", Uuid::new_v4().simple()).map_err(io("write", file))
+    // 122 bits of the system's randomness, short enough for a URL that fits on a terminal's line
+    let password = BASE64_URL_SAFE_NO_PAD.encode(Uuid::new_v4());
+    writeln!(open, "{password}").map_err(io("write", file))
 }
 
 /// A directory beside the data directory, named after this process; gone when dropped.

@@ -46,5 +46,5 @@ pub use fetch::{FetchError, Received};
 pub use find::{Binaries, OLDEST, Places};
 pub use init::{initialize, major_of};
 pub use obtain::{Progress, obtain};
-pub use server::{Options, Server};
-pub use user::{Account, home};
+pub use server::{Options, Server, remove};
+pub use user::{Account, home, make_way};

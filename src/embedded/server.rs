@@ -189,6 +189,11 @@ impl Server {
         self.pid
     }
 
+    /// How the server ended, if it has without being told to; then it can be started again.
+    pub fn exited(&mut self) -> Option<String> {
+        self.process.as_mut()?.exited()
+    }
+
     /// The server's log file.
     pub fn log(&self) -> PathBuf {
         self.data.join(LOG)
@@ -214,6 +219,21 @@ impl Server {
             }
         };
         ended.map_err(|error| io("stop", &self.data)(error.into()))
+    }
+}
+
+/// Removes the data directory, whose server may just have been killed.
+///
+/// # Errors
+/// [`EmbeddedError::InUse`] when a server runs on it; when it cannot be removed.
+pub async fn remove(data: &Path) -> Result<(), EmbeddedError> {
+    predecessor_gone(data).await;
+    if let Some(pid) = lock_holder(data).filter(|pid| is_alive(pid)) {
+        return Err(EmbeddedError::InUse { data: data.to_path_buf(), pid });
+    }
+    match fs::remove_dir_all(data) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(io("remove", data)),
     }
 }
 

@@ -111,7 +111,10 @@ pub fn home(project: &Path) -> Result<PathBuf, EmbeddedError> {
 
 /// Makes the directory `path` and what is missing above it; others may pass through, whatever the
 /// umask says.
-pub(super) fn make_way(path: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// When one of them cannot be made.
+pub fn make_way(path: &Path) -> std::io::Result<()> {
     // Of a relative path the last parent is empty.
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());

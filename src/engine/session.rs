@@ -140,8 +140,10 @@ impl<'a> Session<'a> {
                 running.stop.cancel();
                 running.drained.cancel();
                 running.lanes.shutdown().await;
-                // the reader ends by itself when its lanes are gone
-                drop(timeout(DRAIN_LIMIT, running.reader).await);
+                // the reader ends by itself when its lanes are gone; it may be why we are here
+                if !running.reader.is_terminated() {
+                    drop(timeout(DRAIN_LIMIT, running.reader).await);
+                }
                 self.clean_up(&client, &error).await;
                 Err(error)
             }

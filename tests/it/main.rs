@@ -23,6 +23,7 @@ mod embedded;
 mod http;
 mod cli;
 mod status;
+mod dev;
 mod definition_naive;
 mod fold;
 mod live;

@@ -1,6 +1,7 @@
 //! The report as a table of at most 80 columns.
 
 use super::report::{Projection, Report};
+use crate::cli::figure::{bytes, duration, thousands};
 use crate::engine::status::State;
 
 /// The width that everything fits into.
@@ -45,7 +46,7 @@ fn projection(it: &Projection, name_width: usize) -> String {
         _ => lag(it),
     };
     let rate = match it.events_per_second {
-        Some(rate) if 0.05 <= rate => format!("{}/s", scaled(rate, 1000.0, &["", " k", " M"])),
+        Some(rate) if 0.05 <= rate => format!("{}/s", thousands(rate)),
         _ => "-".to_owned(),
     };
     let mut line = row(name_width, [&it.name, &state, &checkpoint, &lag, &rate]);
@@ -62,16 +63,8 @@ fn lag(it: &Projection) -> String {
     let Some(lag_bytes) = it.lag_bytes else { return "-".to_owned() };
     let mut text = bytes(lag_bytes);
     if let Some(seconds) = it.lag_seconds {
-        let separate = if seconds < 1.0 {
-            format!(" {:.0} ms", seconds * 1000.0)
-        } else if seconds < 120.0 {
-            format!(" {seconds:.0} s")
-        } else if seconds < 7200.0 {
-            format!(" {:.0} min", seconds / 60.0)
-        } else {
-            format!(" {:.0} h", seconds / 3600.0)
-        };
-        text.push_str(&separate);
+        text.push(' ');
+        text.push_str(&duration(seconds));
     }
     text
 }
@@ -99,26 +92,6 @@ fn slot(report: &Report) -> String {
         None => "",
     });
     fit(&line, WIDTH)
-}
-
-fn bytes(count: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits of it are shown")]
-    let count = count as f64;
-    scaled(count, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB"])
-}
-
-/// `1.2 MiB`, `90 KiB`: two digits at least, and never more than four.
-fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
-    let mut unit = units.first().copied().unwrap_or_default();
-    let whole = value < step;
-    for larger in units.iter().skip(1) {
-        if value < step {
-            break;
-        }
-        value /= step;
-        unit = larger;
-    }
-    if whole || 9.95 <= value { format!("{value:.0}{unit}") } else { format!("{value:.1}{unit}") }
 }
 
 /// `text`, or its start with an ellipsis, in `width` characters.

@@ -8,7 +8,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use projector::embedded::{Account, Binaries, Options, Places, Server, initialize};
+use projector::embedded::{
+    Account, Binaries, Options, Places, Progress, Server, initialize, obtain,
+};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio_postgres::{Client, NoTls};
 
@@ -108,19 +111,50 @@ impl Drop for Cluster {
 }
 
 /// The version under test: `PROJECTOR_TEST_POSTGRES` (`16`, as fetched by `.ci/postgres 16`), or
-/// whatever this machine has.
+/// whatever this machine has. Where it has none, one is fetched, or installed, once.
 pub(crate) fn binaries() -> &'static Binaries {
     static FOUND: OnceLock<Binaries> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let fetched = target.join("postgres");
-        let major = std::env::var("PROJECTOR_TEST_POSTGRES").ok().map(|it| it.parse().unwrap());
-        let places = Places::new(&fetched, |name| std::env::var_os(name));
-        places.find(major).unwrap().unwrap_or_else(|| {
-            let version = major.map_or_else(|| "16".to_owned(), |it| it.to_string());
-            panic!("no such PostgreSQL on this machine; get one with `.ci/postgres {version}`")
+        let wanted = std::env::var("PROJECTOR_TEST_POSTGRES").ok().map(|it| it.parse().unwrap());
+        let places = Places::new(fetched(), |name| std::env::var_os(name));
+        places.find(wanted).unwrap().unwrap_or_else(|| match wanted {
+            Some(major) => {
+                panic!("no PostgreSQL {major} here; get one with `.ci/postgres {major}`")
+            }
+            // Our callers are on a runtime, and wait.
+            None => std::thread::spawn(fetch).join().unwrap(),
         })
     })
+}
+
+/// Where `.ci/postgres` puts what it fetches, and so do we, unless Postgres' user cannot get there.
+fn fetched() -> &'static Path {
+    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
+    FETCHED.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let usual = target.join("postgres");
+        if is_closed(&usual.join("18/bin/postgres")) { scratch().join("fetched") } else { usual }
+    })
+}
+
+#[allow(clippy::print_stderr, reason = "whoever waits wants to know for what")]
+fn fetch() -> Binaries {
+    // Of several test processes one fetches, and the others find it done.
+    let lock = std::fs::File::create(scratch().join("fetch.lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let mut tell = |progress: Progress<'_>| match progress {
+        Progress::Fetching { version } => {
+            eprintln!("no PostgreSQL here: fetching {version} for the tests");
+        }
+        Progress::Installing { command } => eprintln!("installing one: {command}"),
+        Progress::FetchFailed(error) => eprintln!("that failed: {error}"),
+        Progress::InstallFailed { why } => eprintln!("that failed: {why}"),
+        Progress::Received(_) => {}
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let env = |name: &str| std::env::var_os(name);
+    let obtained = runtime.block_on(obtain(fetched(), None, env, &mut tell));
+    obtained.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A directory for tests that Postgres' user may enter: below `target/`, or, where that is closed
@@ -129,7 +163,7 @@ pub(crate) fn scratch() -> &'static Path {
     static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
     SCRATCH.get_or_init(|| {
         let usual = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
-        let closed = Account::for_server().unwrap().is_some_and(|it| !it.reaches(&usual.join("x")));
+        let closed = is_closed(&usual.join("x"));
         let user = rustix::process::geteuid().as_raw();
         let other = std::env::temp_dir().join(format!("projector-tests-{user}"));
         let folder = if closed { other } else { usual };
@@ -137,6 +171,11 @@ pub(crate) fn scratch() -> &'static Path {
         sweep(&folder);
         folder
     })
+}
+
+/// Whether the server's user cannot come to `path`.
+fn is_closed(path: &Path) -> bool {
+    Account::for_server().unwrap().is_some_and(|it| !it.reaches(path))
 }
 
 /// A path below [`scratch`] that no other test has; with the process id in it for the [`sweep`].
