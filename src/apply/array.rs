@@ -106,7 +106,7 @@ impl ColumnArray<'_> {
             }
             (Cell::Float(it), &Type::FLOAT8) => put_sized(out, &it.to_be_bytes()),
             (Cell::Float(it), &Type::FLOAT4) => put_sized(out, &narrow(it).to_be_bytes()),
-            (Cell::Uuid(it), &Type::UUID) => put_sized(out, it.as_bytes()),
+            (Cell::Uuid(id), &Type::UUID) => put_sized(out, self.changes.texts.id(id).as_bytes()),
             (Cell::Time(it), &Type::TIMESTAMPTZ) => put_int8(out, it.to_postgres()),
             (Cell::Text(at), &Type::TEXT) => put_text(out, &[self.changes.texts.get(at)])?,
             (Cell::List(list), &Type::TEXT) => {

@@ -17,9 +17,9 @@ use crate::ident::{Ident, IdentError, QualifiedName, literal};
 /// The schema of generations and control tables.
 pub const CONTROL_SCHEMA: &str = "projector";
 
-/// Space left on a page of a table whose rows change, so that a changed row stays on its page and
-/// its indexes need no entry.
-const FILLFACTOR_OF_CHANGING_ROWS: u32 = 80;
+/// How full the pages of a table are made whose rows change: a batch may change every row of a page,
+/// and where all new versions fit beside the old ones no index needs an entry.
+const FILLFACTOR_OF_CHANGING_ROWS: u32 = 50;
 
 /// The tables of one projection.
 #[derive(Clone, Debug)]

@@ -119,9 +119,16 @@ struct Pending {
     is_open: bool,
     /// Whether a part of it has been written.
     is_partly_written: bool,
+    /// When the first of it was taken.
+    since: Option<Instant>,
     /// Runs with events that came late.
     late: BTreeMap<Uuid, Refold>,
 }
+
+/// A lane that is behind gathers for this part of its lag …
+const GATHER_PART: u32 = 4;
+/// … but no longer than this.
+const GATHER_LONGEST: Duration = Duration::from_secs(2);
 
 /// Runs whose order is watched, at least: about 4 MiB.
 const WATCHED_RUNS: usize = 50_000;
@@ -219,12 +226,7 @@ impl Lane {
     /// Starts to write what is pending, if it is time: at the end of a transaction, or in the midst
     /// of one when memory is used up. Gives the writer back otherwise.
     fn begin_writing(&mut self, mut writer: Writer) -> Result<Writing, Writer> {
-        let is_due = if self.pending.is_open {
-            self.shared.pending_limit <= self.pending_bytes()
-        } else {
-            self.pending.covered.is_some()
-        };
-        if !is_due {
+        if !self.is_due() {
             return Err(writer);
         }
         let mut parts = Vec::with_capacity(self.members.len());
@@ -242,6 +244,7 @@ impl Lane {
             }));
         }
         let covered = self.pending.covered.take().unwrap_or_default();
+        self.pending.since = None;
         let committed_at = self.pending.committed_at.take();
         let advances = self.advances(covered, committed_at);
         let moved = |it: &mut Member| (!it.failed).then(|| std::mem::take(&mut it.events));
@@ -278,6 +281,26 @@ impl Lane {
             }
         }
         groups
+    }
+
+    /// Whether it is time to write: when nothing more is waiting, when memory is used up, or when
+    /// readers have waited long enough.
+    ///
+    /// A lane that is behind gathers for longer: the more events share a row's change, the sooner it
+    /// has caught up. It adds to its lag no more than a part of it.
+    fn is_due(&self) -> bool {
+        if self.shared.pending_limit <= self.pending_bytes() {
+            return true;
+        }
+        if self.pending.is_open || self.pending.covered.is_none() {
+            return false;
+        }
+        if self.queue.is_empty() {
+            return true;
+        }
+        let lag = self.pending.committed_at.map_or(Duration::ZERO, |at| since(at));
+        let patience = (lag / GATHER_PART).min(GATHER_LONGEST);
+        self.pending.since.is_none_or(|since| patience <= since.elapsed())
     }
 
     /// What must be folded again in the transaction that is about to be written.
@@ -325,6 +348,7 @@ impl Lane {
 
     fn fold(&mut self, batch: &Batch) -> Result<(), LaneError> {
         let started = Instant::now();
+        self.pending.since.get_or_insert(started);
         let shared = self.shared.clone();
         let mut scratch = Scratch::default();
         for transaction in batch.transactions() {
@@ -398,6 +422,12 @@ impl Pending {
             self.covered = Some(self.covered.map_or(lsn, |it| it.max(lsn)));
         }
     }
+}
+
+/// How long ago something was committed. The clock only decides how long to gather.
+fn since(at: Timestamp) -> Duration {
+    let micros = crate::engine::now().0.saturating_sub(at.0);
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 /// Runs to fold again, and for whom.

@@ -16,8 +16,8 @@ pub enum Cell {
     Int(i64),
     /// `real` and `double precision`.
     Float(f64),
-    /// `uuid`.
-    Uuid(Uuid),
+    /// `uuid`: one of the ids of [`Texts`], to keep a cell at 16 bytes.
+    Uuid(u32),
     /// `timestamptz`.
     Time(Timestamp),
     /// Everything else, in Postgres' text form.
@@ -33,12 +33,20 @@ pub struct Text {
     len: u32,
 }
 
-/// The texts of many cells in one buffer, so that a text costs a copy and no allocation.
+/// The texts of many cells in one buffer, so that a text costs a copy and no allocation. Short texts
+/// that were stored a moment ago are stored once: event types, statuses, names.
 #[derive(Debug, Default)]
 pub struct Texts {
     buffer: String,
+    ids: Vec<Uuid>,
     lists: Vec<String>,
+    recent: [Option<Text>; RECENT],
 }
+
+/// How many short texts are remembered.
+const RECENT: usize = 32;
+/// Longer texts are rarely the same.
+const SHORT: usize = 32;
 
 /// More text than 32-bit offsets reach; the engine writes a fold out long before.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +64,34 @@ impl Texts {
             Value::Bool(it) => Cell::Bool(*it),
             Value::Int(it) => Cell::Int(*it),
             Value::Float(it) => Cell::Float(*it),
-            Value::Uuid(it) => Cell::Uuid(*it),
+            Value::Uuid(it) => {
+                let id = u32::try_from(self.ids.len()).map_err(|_| TooMuchText)?;
+                self.ids.push(*it);
+                Cell::Uuid(id)
+            }
             Value::Time(it) => Cell::Time(*it),
-            Value::Text(it) => Cell::Text(self.push(it)?),
+            Value::Text(it) => Cell::Text(self.intern(it)?),
         })
+    }
+
+    fn intern(&mut self, text: &str) -> Result<Text, TooMuchText> {
+        if SHORT < text.len() {
+            return self.push(text);
+        }
+        // a poor hash is enough: what collides is stored again
+        let ends = [text.bytes().next(), text.bytes().nth(text.len() / 2), text.bytes().next_back()];
+        let sum = ends.into_iter().flatten().fold(text.len(), |sum, it| sum * 31 + usize::from(it));
+        let slot = sum % RECENT;
+        if let Some(Some(known)) = self.recent.get(slot)
+            && self.get(*known) == text
+        {
+            return Ok(*known);
+        }
+        let at = self.push(text)?;
+        if let Some(slot) = self.recent.get_mut(slot) {
+            *slot = Some(at);
+        }
+        Ok(at)
     }
 
     /// Takes a text into the buffer.
@@ -73,6 +105,11 @@ impl Texts {
         Ok(Text { start, len })
     }
 
+    /// The id that a cell points to.
+    pub fn id(&self, id: u32) -> Uuid {
+        self.ids.get(id as usize).copied().unwrap_or_default()
+    }
+
     /// What a cell holds, borrowed.
     pub fn value(&self, cell: Cell) -> Value<'_> {
         match cell {
@@ -80,7 +117,7 @@ impl Texts {
             Cell::Bool(it) => Value::Bool(it),
             Cell::Int(it) => Value::Int(it),
             Cell::Float(it) => Value::Float(it),
-            Cell::Uuid(it) => Value::Uuid(it),
+            Cell::Uuid(id) => Value::Uuid(self.id(id)),
             Cell::Time(it) => Value::Time(it),
             Cell::Text(at) => Value::Text(self.get(at).into()),
             Cell::List(list) => Value::Text(self.list(list).concat().into()),
@@ -119,7 +156,9 @@ impl Texts {
 
     /// How much memory the texts take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.buffer.len() + self.lists.iter().map(String::len).sum::<usize>()
+        self.buffer.len()
+            + self.ids.len() * size_of::<Uuid>()
+            + self.lists.iter().map(String::len).sum::<usize>()
     }
 }
 
@@ -130,7 +169,7 @@ pub fn equals(texts: &Texts, cell: Cell, value: &Value<'_>) -> bool {
         (Cell::Bool(a), Value::Bool(b)) => a == *b,
         (Cell::Int(a), Value::Int(b)) => a == *b,
         (Cell::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
-        (Cell::Uuid(a), Value::Uuid(b)) => a == *b,
+        (Cell::Uuid(a), Value::Uuid(b)) => texts.id(a) == *b,
         (Cell::Time(a), Value::Time(b)) => a == *b,
         (Cell::Text(a), Value::Text(b)) => texts.get(a) == b,
         _ => false,

@@ -120,7 +120,7 @@ fn pick(
         (Cell::Int(a), Value::Int(b)) => a.cmp(b),
         (Cell::Float(a), Value::Float(b)) => a.total_cmp(b),
         (Cell::Time(a), Value::Time(b)) => a.cmp(b),
-        (Cell::Uuid(a), Value::Uuid(b)) => a.cmp(b),
+        (Cell::Uuid(a), Value::Uuid(b)) => texts.id(a).cmp(b),
         (Cell::Bool(a), Value::Bool(b)) => a.cmp(b),
         (Cell::Text(a), Value::Text(b)) => {
             let a = texts.get(a);

@@ -57,6 +57,8 @@ struct Plan {
     key_columns: Vec<usize>,
     /// Per column, whether a position is kept with its cell.
     ordered: Vec<bool>,
+    /// Whether two events, or two elements of one, may touch the same row.
+    rows_meet: bool,
 }
 
 /// A rule could not be applied to an event. Nothing of the event has been folded into the row that
@@ -236,12 +238,15 @@ impl Pending {
         event: &Event<'_>,
         epoch: Option<i32>,
     ) -> Result<usize, Reason> {
-        let hash = hash_key(&self.hasher, key);
+        let hash = if plan.rows_meet { hash_key(&self.hasher, key) } else { 0 };
         let order = match definition.order {
             Order::Position => event.position,
             Order::Version | Order::Unordered => i64::from(event.version),
         };
-        let known = self.index.find(hash, &self.changes, &plan.key_columns, key);
+        let known = match plan.rows_meet {
+            true => self.index.find(hash, &self.changes, &plan.key_columns, key),
+            false => None,
+        };
         let mut pass = 0;
         if let Some(known) = known
             && let Some(row) = self.changes.rows.get_mut(known)
@@ -261,6 +266,7 @@ impl Pending {
         }
         let number = u32::try_from(at).map_err(|_| TooMuchText)?;
         match known {
+            _ if !plan.rows_meet => {}
             Some(known) => {
                 let known = u32::try_from(known).map_err(|_| TooMuchText)?;
                 self.index.replace(hash, known, number);
@@ -394,7 +400,10 @@ impl Plan {
                 *it = true;
             }
         }
-        Self { named, any: of(None), key_columns: definition.key_columns().collect(), ordered }
+        let foreach = definition.rules.iter().any(|rule| rule.foreach.is_some());
+        let rows_meet = foreach || !definition.is_unique_per_event();
+        let key_columns = definition.key_columns().collect();
+        Self { named, any: of(None), key_columns, ordered, rows_meet }
     }
 }
 
