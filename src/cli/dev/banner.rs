@@ -11,6 +11,7 @@ use crate::cli::sidecar::Sidecar;
 /// Addresses of the running demo.
 #[derive(Debug, Serialize)]
 pub(super) struct Banner {
+    kind: &'static str,
     /// Over TCP, with the password.
     database_url: String,
     /// Where the HTTP server answers.
@@ -24,6 +25,7 @@ pub(super) struct Banner {
 impl Banner {
     pub(super) fn new(sidecar: &Sidecar, home: &Home, postgres: &Postgres) -> Self {
         Self {
+            kind: "started",
             database_url: postgres.url(),
             console_url: format!("http://{}", sidecar.address()),
             data: home.folder().display().to_string(),
@@ -33,12 +35,10 @@ impl Banner {
 
     /// Shows it: a few lines within 80 columns, or an object.
     pub(super) fn show(&self, out: &Out) -> Result<(), OutError> {
-        let Self { database_url, console_url, data, postgres } = self;
         if out.is_json() {
-            let mut object = json!(self);
-            object["kind"] = "started".into();
-            return out.json(&object);
+            return out.json(self);
         }
+        let Self { database_url, console_url, data, postgres, .. } = self;
         let title = styled(BOLD, "projector dev");
         out.line(format_args!("{title}  a sample workload on PostgreSQL {postgres}\n"))?;
         for (name, value) in [

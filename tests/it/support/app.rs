@@ -138,37 +138,41 @@ impl App {
 
     /// Compares each shipped read model with what plain SQL makes of history.
     pub(crate) async fn assert_rows_equal_history(&self) {
-        let client = self.client().await;
-        client.batch_execute(include_str!("../reference.sql")).await.unwrap();
-        client.batch_execute("analyze events; set work_mem = '64MB'").await.unwrap();
-        for table in REFERENCES {
-            let columns = "select string_agg(quote_ident(attname), ', ' order by attnum)
-                 from pg_attribute where attrelid = $1::text::regclass and 0 < attnum";
-            let view = format!("reference.{table}");
-            let columns: String = client.query_one(columns, &[&view]).await.unwrap().get(0);
-            let difference = format!(
-                "with stored as materialized (select {columns} from {table}),
-                      wanted as materialized (select {columns} from {view}),
-                      extra as (select * from stored except all select * from wanted),
-                      missing as (select * from wanted except all select * from stored)
-                 select (select count(*) from extra), (select count(*) from missing),
-                        (select jsonb_agg(it) from (select * from extra limit 2) it)::text,
-                        (select jsonb_agg(it) from (select * from missing limit 2) it)::text"
-            );
-            let row = client.query_one(&difference, &[]).await.unwrap();
-            let (extra, missing): (i64, i64) = (row.get(0), row.get(1));
-            let examples: [Option<String>; 2] = [row.get(2), row.get(3)];
-            assert!(
-                extra == 0 && missing == 0,
-                "{table}: {extra} rows too many, {missing} missing: {examples:#?}"
-            );
-        }
+        assert_rows_equal_history(&self.client().await).await;
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// Compares each shipped read model of a database with what plain SQL makes of its history.
+pub(crate) async fn assert_rows_equal_history(client: &Client) {
+    client.batch_execute(include_str!("../reference.sql")).await.unwrap();
+    client.batch_execute("analyze events; set work_mem = '64MB'").await.unwrap();
+    for table in REFERENCES {
+        let columns = "select string_agg(quote_ident(attname), ', ' order by attnum)
+             from pg_attribute where attrelid = $1::text::regclass and 0 < attnum";
+        let view = format!("reference.{table}");
+        let columns: String = client.query_one(columns, &[&view]).await.unwrap().get(0);
+        let difference = format!(
+            "with stored as materialized (select {columns} from {table}),
+                  wanted as materialized (select {columns} from {view}),
+                  extra as (select * from stored except all select * from wanted),
+                  missing as (select * from wanted except all select * from stored)
+             select (select count(*) from extra), (select count(*) from missing),
+                    (select jsonb_agg(it) from (select * from extra limit 2) it)::text,
+                    (select jsonb_agg(it) from (select * from missing limit 2) it)::text"
+        );
+        let row = client.query_one(&difference, &[]).await.unwrap();
+        let (extra, missing): (i64, i64) = (row.get(0), row.get(1));
+        let examples: [Option<String>; 2] = [row.get(2), row.get(3)];
+        assert!(
+            extra == 0 && missing == 0,
+            "{table}: {extra} rows too many, {missing} missing: {examples:#?}"
+        );
     }
 }
 
