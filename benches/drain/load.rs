@@ -12,7 +12,7 @@ const RUN: u32 = 20;
 pub(crate) async fn load(client: &Client, args: &Args, size: u32) -> anyhow::Result<String> {
     let runs = args.events / RUN;
     ensure!(
-        0 < runs && args.events % RUN == 0,
+        0 < runs && args.events.is_multiple_of(RUN),
         "--events must be a multiple of {RUN}, not {}",
         args.events
     );

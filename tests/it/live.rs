@@ -56,7 +56,8 @@ async fn the_read_models_agree_with_each_other_at_every_moment() {
         let torn = "select count(*) from run_status r join step_status s using (run_id)
              where r.status = 'succeeded' and s.status = 'running'";
         let torn: i64 = reader.query_one(torn, &[]).await.unwrap().get(0);
-        let odd = "select count(*) from (select from run_log group by run_id having count(*) % 2 = 1) it";
+        let odd =
+            "select count(*) from (select from run_log group by run_id having count(*) % 2 = 1) it";
         let odd: i64 = reader.query_one(odd, &[]).await.unwrap().get(0);
         let all: i64 = reader.query_one("select count(*) from run_log", &[]).await.unwrap().get(0);
         reader.batch_execute("commit").await.unwrap();
