@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_postgres::Client;
@@ -138,12 +138,14 @@ async fn percentiles(client: &Client) -> anyhow::Result<Latency> {
     );
     let row = client.query_one(&sql, &[]).await?;
     let percentiles: Vec<f64> = row.try_get(1)?;
-    ensure!(percentiles.len() == 3, "nothing was written after the warm-up");
+    let &[p50_ms, p90_ms, p99_ms] = percentiles.as_slice() else {
+        bail!("nothing was written after the warm-up");
+    };
     Ok(Latency {
         events: row.try_get(0)?,
-        p50_ms: percentiles[0],
-        p90_ms: percentiles[1],
-        p99_ms: percentiles[2],
+        p50_ms,
+        p90_ms,
+        p99_ms,
         max_ms: row.try_get(2)?,
         ..Latency::default()
     })
