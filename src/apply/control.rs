@@ -19,6 +19,8 @@ pub struct Standing {
     pub checkpoint: Option<Lsn>,
     /// How many events it has seen.
     pub events: i64,
+    /// Whether the table of the serving generation is there.
+    pub has_table: bool,
 }
 
 /// Every projection that the control tables know.
@@ -28,7 +30,8 @@ pub struct Standing {
 pub async fn standings(client: &Client) -> Result<Vec<Standing>, PgError> {
     let rows = client
         .query(
-            "select p.name, p.definition_hash, p.generation, p.state, c.lsn, coalesce(c.events, 0)
+            "select p.name, p.definition_hash, p.generation, p.state, c.lsn, coalesce(c.events, 0),
+               to_regclass(format('projector.%I', p.table_name || '_' || p.generation)) is not null
              from projector.projections p
              left join projector.checkpoints c on c.projection = p.name",
             &[],
@@ -43,6 +46,7 @@ pub async fn standings(client: &Client) -> Result<Vec<Standing>, PgError> {
                 state: row.try_get(3)?,
                 checkpoint: row.try_get(4)?,
                 events: row.try_get(5)?,
+                has_table: row.try_get(6)?,
             })
         })
         .collect()

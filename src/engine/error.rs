@@ -121,6 +121,17 @@ impl EngineError {
         }
     }
 
+    /// Whether somebody has changed the server, and may put it right while we wait.
+    pub(super) fn is_of_the_setup(&self) -> bool {
+        match self {
+            Self::Server(_) | Self::Schema(_) => true,
+            Self::Wal(error) | Self::Reader(ReaderError::Wal(error)) => {
+                error.class() == Class::Refused
+            }
+            _ => false,
+        }
+    }
+
     /// Whether no connection was made at all.
     pub(super) fn is_connect(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Wal(WalError::Connect(_)))
@@ -162,7 +173,8 @@ impl EngineError {
             Self::SlotTooFar { .. } => Remedy::Again,
             Self::Connect(error) => by_class(error.class()),
             Self::Wal(error) | Self::Reader(ReaderError::Wal(error)) => by_wal(error),
-            Self::Reader(ReaderError::LaneEnded(_)) | Self::Vanished(_) => Remedy::Wait,
+            Self::Reader(ReaderError::LaneEnded(_) | ReaderError::Silent(_))
+            | Self::Vanished(_) => Remedy::Wait,
             Self::Reader(ReaderError::Decode(_) | ReaderError::Assemble(_)) => Remedy::None,
             Self::Lane { source: LaneError::Torn(_), .. } => Remedy::Again,
             Self::Lane { source: LaneError::Write(error), .. } => by_write(error),
@@ -190,13 +202,19 @@ fn by_wal(error: &WalError) -> Remedy {
     }
 }
 
+/// Whether a projection's rows, its table or its statement are at fault, and not the connection: the
+/// others can go on without it.
+pub(super) fn is_of_the_rows(error: &PgError) -> bool {
+    !matches!(class(error), Class::Transient | Class::Lost | Class::Config)
+}
+
 /// A projection whose rows are refused has left by the next session.
 fn by_write(error: &WriteError) -> Remedy {
     match error {
         WriteError::Overtaken(_) | WriteError::NotVisible { .. } => Remedy::Wait,
         // the projection has left by the next session
         WriteError::Fold(_) => Remedy::Again,
-        WriteError::Rows { source, .. } if class(source) == Class::Poison => Remedy::Again,
+        WriteError::Rows { source, .. } if is_of_the_rows(source) => Remedy::Again,
         WriteError::Rows { source, .. } | WriteError::Transaction(source) => {
             by_class(class(source))
         }

@@ -127,23 +127,27 @@ impl Engine {
                 backoff.reset();
             }
             let Err(error) = ended else { return Ok(()) };
-            let remedy = error.remedy();
+            let remedy = match error.remedy() {
+                // who has streamed was set up well once
+                Remedy::None if has_streamed && error.is_of_the_setup() => Remedy::Wait,
+                remedy => remedy,
+            };
             if remedy == Remedy::None
                 || (remedy == Remedy::Wait && !has_streamed && error.is_connect())
             {
                 return Err(error);
             }
             self.metrics.reconnects_total.with_label_values(&[error.reason()]).inc();
+            let text = error.chain();
             let wait = match remedy {
-                Remedy::Again => Duration::ZERO,
+                Remedy::Again if told != text => Duration::ZERO,
                 Remedy::StandBy => {
                     self.status.enter(Phase::Standby);
                     backoff.reset();
                     backoff.wait().max(Duration::from_millis(500))
                 }
-                Remedy::Wait | Remedy::None => backoff.wait(),
+                Remedy::Again | Remedy::Wait | Remedy::None => backoff.wait(),
             };
-            let text = error.chain();
             if told == text {
                 tracing::debug!(error = %text, ?wait, "still the same");
             } else if remedy == Remedy::StandBy {

@@ -55,6 +55,9 @@ pub enum ReaderError {
     /// The messages are no events.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
+    /// Not a byte, nor an answer when asked for one: the server or the way to it is gone.
+    #[error("the server has been silent for {0:?}")]
+    Silent(Duration),
     /// A lane has ended, and with it the session.
     #[error("lane {0} ended")]
     LaneEnded(usize),
@@ -72,6 +75,9 @@ pub struct Reader {
     /// Ends the reading: what has been received is still handed over.
     stop: CancellationToken,
     tick: Interval,
+    /// How long the server may be silent: half of it before it is asked to answer.
+    silence: Duration,
+    heard_at: Instant,
     reported_at: Instant,
     idle_at: Instant,
     idle_lsn: Lsn,
@@ -94,6 +100,7 @@ impl Reader {
         lanes: Vec<mpsc::Sender<Delivery>>,
         (progress, metrics): (Arc<Progress>, Arc<Metrics>),
         limits: BatchLimits,
+        silence: Duration,
         stop: CancellationToken,
     ) -> Self {
         let mut tick = interval(TICK);
@@ -109,6 +116,8 @@ impl Reader {
             limits,
             stop,
             tick,
+            silence,
+            heard_at: now,
             reported_at: now,
             idle_at: now,
             idle_lsn,
@@ -152,14 +161,34 @@ impl Reader {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                filled = self.stream.fill() => behind = BEHIND_BYTES <= filled?,
+                filled = self.stream.fill() => {
+                    behind = BEHIND_BYTES <= filled?;
+                    self.heard_at = Instant::now();
+                }
                 _ = self.tick.tick() => {
                     behind = false;
+                    self.listen().await?;
                     self.report(false).await?;
                     self.idle().await?;
                 }
             }
         }
+    }
+
+    /// A connection whose other end has lost its power stays open for hours, so silence counts: the
+    /// server is asked to answer, and given up when it does not.
+    async fn listen(&mut self) -> Result<(), ReaderError> {
+        let silent = self.heard_at.elapsed();
+        if self.silence <= silent {
+            return Err(ReaderError::Silent(self.silence));
+        }
+        if self.silence / 2 <= silent && self.silence / 10 <= self.reported_at.elapsed() {
+            let durable = self.progress.durable();
+            self.stream.send_status(self.progress.received(), durable, durable, true).await?;
+            self.progress.acknowledge(durable);
+            self.reported_at = Instant::now();
+        }
+        Ok(())
     }
 
     /// Takes every frame that is buffered, and hands over batches that are full on the way. Whether
@@ -251,6 +280,8 @@ impl Reader {
                 counter.with_label_values(&[lane.name.as_str()]).inc_by(seconds);
             }
         }
+        // it was we who did not listen
+        self.heard_at = Instant::now();
         Ok(())
     }
 

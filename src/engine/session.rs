@@ -25,7 +25,7 @@ use crate::assembler::Assembler;
 use crate::config::{Columns, Size};
 use crate::definition::Definition;
 use crate::engine::Engine;
-use crate::engine::error::{EngineError, Unfit};
+use crate::engine::error::{EngineError, Unfit, is_of_the_rows};
 use crate::engine::lane::{Delivery, Departure, Lane, LaneError, Shared};
 use crate::engine::monitor::Monitor;
 use crate::engine::progress::{LaneProgress, MemberProgress, Progress};
@@ -37,12 +37,12 @@ use crate::history::refold::History;
 use crate::ident::Ident;
 use crate::lsn::Lsn;
 use crate::migrate;
+use crate::pg;
 use crate::pg::facts::{self, Wanted};
 use crate::pg::findings::{self, FindingKind};
-use crate::pg::{self, Class};
 use crate::pgoutput::ColumnNames;
 use crate::wal::conn::ReplicationConnection;
-use crate::wal::error::WalError;
+use crate::wal::error::{Reason, WalError};
 use crate::wal::slot::Ensured;
 use crate::wal::stream::{Stream, StreamOptions};
 
@@ -54,6 +54,8 @@ const SLOT_WAIT: Duration = Duration::from_secs(30);
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// How often the server is asked for what the stream does not tell.
 const MONITOR_PERIOD: Duration = Duration::from_secs(1);
+/// How long a server may be silent that does not say what it thinks of that (`wal_sender_timeout`).
+const SILENCE: Duration = Duration::from_secs(60);
 /// How often the partitions of the events table are looked after.
 const PARTITIONS_PERIOD: Duration = Duration::from_secs(3600);
 
@@ -75,7 +77,8 @@ struct Ready {
 struct Running {
     progress: Arc<Progress>,
     lanes: JoinSet<(String, Result<(), LaneError>)>,
-    reader: oneshot::Receiver<Result<(), ReaderError>>,
+    /// `None` when it has ended.
+    reader: Option<oneshot::Receiver<Result<(), ReaderError>>>,
     departures: mpsc::Receiver<Departure>,
     /// Ends the reading.
     stop: CancellationToken,
@@ -122,7 +125,14 @@ impl<'a> Session<'a> {
         let ready = self.prepare(&client, within).await?;
         let options = StreamOptions::new(engine.config.source.publication.clone());
         let stream = connection.start(slot, Lsn::ZERO, &options).await?;
-        let mut running = self.start(stream, ready, confirmed).await?;
+        let silence = silence(&client).await?;
+        let mut running = match self.start(stream, ready, confirmed, silence).await {
+            Ok(running) => running,
+            Err(error) => {
+                self.clean_up(&client, &error).await;
+                return Err(error);
+            }
+        };
         self.has_streamed = true;
         let version =
             client.query_one("show server_version", &[]).await?.try_get::<_, String>(0)?;
@@ -133,16 +143,16 @@ impl<'a> Session<'a> {
             &version,
         );
         tracing::info!(slot = slot.as_str(), lsn = %confirmed, "ready");
-        let ended = self.watch(&client, &mut running, monitor, shutdown).await;
+        let ended = self.watch(&client, &mut running, monitor, silence, shutdown).await;
         match ended {
             Ok(()) => self.drain(&client, running).await,
             Err(error) => {
                 running.stop.cancel();
                 running.drained.cancel();
                 running.lanes.shutdown().await;
-                // the reader ends by itself when its lanes are gone; it may be why we are here
-                if !running.reader.is_terminated() {
-                    drop(timeout(DRAIN_LIMIT, running.reader).await);
+                // the reader ends by itself when its lanes are gone
+                if running.reader.is_some() {
+                    drop(timeout(DRAIN_LIMIT, reader_ended(&mut running.reader)).await);
                 }
                 self.clean_up(&client, &error).await;
                 Err(error)
@@ -227,7 +237,10 @@ impl<'a> Session<'a> {
             }
             let standing = standings.get(&definition.name);
             let usable = standing.and_then(|it| Some((it, it.checkpoint?))).filter(|(it, lsn)| {
-                it.definition_hash == definition.hash && 0 < it.generation && within(*lsn)
+                it.definition_hash == definition.hash
+                    && 0 < it.generation
+                    && it.has_table
+                    && within(*lsn)
             });
             match usable {
                 Some((standing, checkpoint)) => {
@@ -334,6 +347,7 @@ impl<'a> Session<'a> {
         stream: Stream,
         ready: Vec<Ready>,
         confirmed: Lsn,
+        silence: Duration,
     ) -> Result<Running, EngineError> {
         let engine = self.engine;
         let mut by_lane: BTreeMap<String, Vec<Ready>> = BTreeMap::new();
@@ -384,8 +398,9 @@ impl<'a> Session<'a> {
             tasks.spawn(async move { (name, lane.run(writer).await) });
         }
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
-        let reader = self.spawn_reader(stream, queues, Arc::clone(&progress), (&stop, &drained))?;
-        Ok(Running { progress, lanes: tasks, reader, departures, stop, drained })
+        let reader =
+            self.spawn_reader(stream, queues, Arc::clone(&progress), silence, (&stop, &drained))?;
+        Ok(Running { progress, lanes: tasks, reader: Some(reader), departures, stop, drained })
     }
 
     /// The reader has a thread and a runtime of its own, so that it may sleep.
@@ -394,6 +409,7 @@ impl<'a> Session<'a> {
         stream: Stream,
         queues: Vec<mpsc::Sender<Delivery>>,
         progress: Arc<Progress>,
+        silence: Duration,
         (stop, drained): (&CancellationToken, &CancellationToken),
     ) -> Result<oneshot::Receiver<Result<(), ReaderError>>, EngineError> {
         let config = &self.engine.config;
@@ -409,7 +425,8 @@ impl<'a> Session<'a> {
         let work = move || {
             let result = runtime.block_on(async {
                 let shared = (progress, metrics);
-                Reader::new(stream, assembler, queues, shared, limits, stop).run(drained).await
+                let reader = Reader::new(stream, assembler, queues, shared, limits, silence, stop);
+                reader.run(drained).await
             });
             // nobody listens any more when the session has already given up
             drop(ended.send(result));
@@ -424,6 +441,7 @@ impl<'a> Session<'a> {
         client: &Client,
         running: &mut Running,
         mut monitor: Monitor,
+        silence: Duration,
         shutdown: &CancellationToken,
     ) -> Result<(), EngineError> {
         let engine = self.engine;
@@ -437,12 +455,10 @@ impl<'a> Session<'a> {
                 Some(departure) = running.departures.recv() => {
                     self.out(client, &departure.projection, &departure.error.to_string()).await?;
                 }
-                Some(ended) = running.lanes.join_next() => return Err(lane_ended(ended)),
-                ended = &mut running.reader => {
-                    let error = match ended {
-                        Ok(Err(error)) => EngineError::Reader(error),
-                        Ok(Ok(())) | Err(_) => EngineError::Vanished("reader"),
-                    };
+                Some(ended) = running.lanes.join_next() => {
+                    return Err(cause(ended, &mut running.reader).await);
+                }
+                error = reader_ended(&mut running.reader) => {
                     // a lane that ended is the cause, and its reader only noticed
                     let lane = timeout(Duration::from_millis(100), running.lanes.join_next()).await;
                     return Err(match (error, lane) {
@@ -451,7 +467,8 @@ impl<'a> Session<'a> {
                     });
                 }
                 _ = tick.tick() => {
-                    let lag = monitor.look(client).await?;
+                    let looked = timeout(silence, monitor.look(client)).await;
+                    let lag = looked.map_err(|_| ReaderError::Silent(silence))??;
                     engine.status.update(|status| monitor.describe(status, &engine.status.failures()));
                     let limit = engine.config.limits.max_slot_lag.bytes();
                     if limit < lag {
@@ -492,10 +509,14 @@ impl<'a> Session<'a> {
         let flushed = client.query_one("select pg_current_wal_flush_lsn()", &[]).await?;
         running.progress.receive(flushed.try_get(0)?);
         running.drained.cancel();
-        match timeout(DRAIN_LIMIT, running.reader).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last position was not reported"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the last position was not reported"),
+        let reported = async {
+            match running.reader.take() {
+                Some(reader) => matches!(reader.await, Ok(Ok(()))),
+                None => false,
+            }
+        };
+        if !timeout(DRAIN_LIMIT, reported).await.unwrap_or(false) {
+            tracing::warn!("the last position was not reported");
         }
         tracing::info!(lsn = %running.progress.acknowledged(), "stopped");
         Ok(())
@@ -507,8 +528,11 @@ impl<'a> Session<'a> {
             EngineError::Lane {
                 source: LaneError::Write(WriteError::Rows { projection, source }),
                 ..
-            } if pg::class(source) == Class::Poison => {
-                self.out(client, projection, &error.chain()).await
+            } if is_of_the_rows(source) => self.out(client, projection, &error.chain()).await,
+            EngineError::Wal(cause) | EngineError::Reader(ReaderError::Wal(cause))
+                if cause.reason() == Some(Reason::PublicationMissing) =>
+            {
+                self.forsake_slot(client).await
             }
             EngineError::Lane { source: LaneError::Write(WriteError::Fold(fold)), .. } => {
                 self.out(client, &fold.projection, &fold.to_string()).await
@@ -524,6 +548,20 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The log between the loss of the publication and its return cannot be decoded, not even when it
+    /// is there again: then a new slot begins after that, and history has what lies between.
+    async fn forsake_slot(&self, client: &Client) -> Result<(), EngineError> {
+        let source = &self.engine.config.source;
+        let (slot, publication) = (source.slot.as_str(), source.publication.as_str());
+        let sql = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+             where slot_name = $1::text::name and not active
+               and exists (select from pg_publication where pubname = $2::text::name)";
+        if 0 < client.execute(sql, &[&slot, &publication]).await? {
+            tracing::warn!(slot, publication, "the publication was away; the slot is made anew");
+        }
+        Ok(())
+    }
+
     /// Half of the memory is for rows that gather while the other half is being written.
     fn pending_limit(&self) -> usize {
         size(self.engine.config.limits.memory) / 4
@@ -535,14 +573,48 @@ fn size(it: Size) -> usize {
     usize::try_from(it.bytes()).unwrap_or(usize::MAX)
 }
 
+/// After how long without a byte this server counts as gone.
+async fn silence(client: &Client) -> Result<Duration, EngineError> {
+    let sql = "select setting::bigint from pg_settings where name = 'wal_sender_timeout'";
+    let millis = client.query_one(sql, &[]).await?.try_get::<_, i64>(0)?;
+    let limit = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    Ok(if limit.is_zero() { SILENCE } else { limit })
+}
+
 /// Whether the projection is at fault, and not the connection.
 fn is_own_fault(error: &BuildError) -> bool {
     match error {
         BuildError::Fold(_) => true,
         BuildError::Write(WriteError::Rows { source, .. }) | BuildError::Tables { source, .. } => {
-            !matches!(pg::class(source), Class::Transient | Class::Lost)
+            is_of_the_rows(source)
         }
         _ => false,
+    }
+}
+
+/// Why the reader ended, once it has; never, where that has been told.
+async fn reader_ended(
+    reader: &mut Option<oneshot::Receiver<Result<(), ReaderError>>>,
+) -> EngineError {
+    let Some(running) = reader else { return std::future::pending().await };
+    let ended = running.await;
+    *reader = None;
+    match ended {
+        Ok(Err(error)) => EngineError::Reader(error),
+        Ok(Ok(())) | Err(_) => EngineError::Vanished("reader"),
+    }
+}
+
+/// Why a lane ended. One that ended well was left by its reader, which then knows the cause.
+async fn cause(
+    ended: Result<(String, Result<(), LaneError>), tokio::task::JoinError>,
+    reader: &mut Option<oneshot::Receiver<Result<(), ReaderError>>>,
+) -> EngineError {
+    let is_left = matches!(ended, Ok((_, Ok(()))));
+    let known = is_left.then_some(timeout(Duration::from_secs(1), reader_ended(reader)));
+    match known {
+        Some(error) => error.await.unwrap_or_else(|_| lane_ended(ended)),
+        None => lane_ended(ended),
     }
 }
 

@@ -40,7 +40,7 @@ async fn login(
         .user(&settings.user)
         .dbname(&settings.database)
         .application_name(application_name)
-        .options(options(settings, "-c timezone=UTC"))
+        .options(options(settings, SESSION))
         .channel_binding(match settings.channel_binding {
             ChannelBinding::Disable => config::ChannelBinding::Disable,
             ChannelBinding::Prefer => config::ChannelBinding::Prefer,
@@ -65,6 +65,10 @@ async fn login(
     });
     Ok(client)
 }
+
+/// Moments are written in UTC. A server that can no longer reach us lets go of our locks within a
+/// minute, not after the two hours of its operating system: another process waits for them.
+const SESSION: &str = "-c timezone=UTC -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3";
 
 /// The start-up parameter `options`: ours first, so that the user's win.
 pub(crate) fn options(settings: &Settings, ours: &str) -> String {

@@ -27,3 +27,5 @@ mod dev;
 mod definition_naive;
 mod fold;
 mod live;
+mod crash;
+mod slot;
