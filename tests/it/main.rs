@@ -27,5 +27,6 @@ mod dev;
 mod definition_naive;
 mod fold;
 mod live;
+mod redefine;
 mod crash;
 mod slot;
