@@ -8,12 +8,14 @@
 //! the server may lose the last of them, rows and checkpoint together; nothing is acknowledged to
 //! the slot before the log has been flushed past [`Written::wal_lsn`].
 
-use std::future::Future;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use postgres_types::{ToSql, Type};
 use tokio_postgres::{Client, Error as PgError};
 use uuid::Uuid;
@@ -114,7 +116,12 @@ pub enum WriteError {
 /// The SQLSTATE with which `projector.advance` refuses.
 const OVERTAKEN: &str = "PJ001";
 
-type Sent<'a> = Pin<Box<dyn Future<Output = Result<u64, PgError>> + Send + 'a>>;
+/// The most rows of one statement.
+const STATEMENT_ROWS: usize = 4096;
+/// The most rows that are sent before the first of them is answered.
+const ROWS_ON_THEIR_WAY: usize = 2 * STATEMENT_ROWS;
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, PgError>> + Send + 'a>>;
 
 impl Writer {
     /// Prepares the statements for `projections`, each with the table its rows go to; `source` is
@@ -219,30 +226,32 @@ impl Writer {
     async fn send(&self, parts: &[Part], advances: Option<&[Advance]>) -> Result<Lsn, WriteError> {
         let client = &self.client;
         let passes = passes(parts);
-        let arrays = arrays(&self.targets, parts, &passes);
-        let mut owners = Vec::with_capacity(passes.len());
-        let mut sent: Vec<Sent<'_>> = Vec::with_capacity(passes.len() + 3);
+        let mut pipeline = Pipeline::default();
         if !self.open {
-            sent.push(Box::pin(async { client.batch_execute("begin").await.map(|()| 0) }));
-            owners.push(None);
+            pipeline.send(None, 0, async { client.batch_execute("begin").await.map(|()| 0) }).await?;
         }
-        for ((part, _), parameters) in passes.iter().zip(&arrays) {
-            let Some(target) = self.targets.get(*part) else { continue };
-            owners.push(Some(target));
-            sent.push(Box::pin(execute(client, &target.prepared, parameters)));
+        for (part, rows) in &passes {
+            let Some(target) = self.targets.get(part.target) else { continue };
+            for rows in rows.chunks(STATEMENT_ROWS) {
+                let changes = &part.changes;
+                let array = |&parameter| ColumnArray { changes, rows, parameter };
+                let parameters = target.statement.parameters.iter().map(array).collect();
+                let executed = execute(client, &target.prepared, parameters);
+                pipeline.send(Some(target), rows.len(), executed).await?;
+            }
         }
         let Some(advances) = advances else {
-            check(join_all(sent).await, &owners)?;
+            pipeline.finish().await?;
             return Ok(Lsn::ZERO);
         };
         for advance in advances {
-            owners.push(None);
-            sent.push(Box::pin(self.advance(advance)));
+            pipeline.send(None, 0, self.advance(advance)).await?;
         }
-        owners.push(None);
-        sent.push(Box::pin(async { client.batch_execute("commit").await.map(|()| 0) }));
-        let (results, position) = join(join_all(sent), client.query_one(&self.position, &[])).await;
-        check(results, &owners)?;
+        let commit = async { client.batch_execute("commit").await.map(|()| 0) };
+        pipeline.send(None, 0, commit).await?;
+        let (finished, position) =
+            join(pipeline.finish(), client.query_one(&self.position, &[])).await;
+        finished?;
         position.and_then(|row| row.try_get(0)).map_err(WriteError::Transaction)
     }
 
@@ -254,51 +263,79 @@ impl Writer {
     }
 }
 
+/// Statements that have been sent and not been answered.
+#[derive(Default)]
+struct Pipeline<'a> {
+    waiting: VecDeque<(Option<&'a Target>, usize, Answer<'a>)>,
+    rows: usize,
+}
+
+impl<'a> Pipeline<'a> {
+    /// Sends a statement: polling it once does that. Waits for earlier ones only when too many rows
+    /// are on their way, since each is a copy in memory until the server has taken it.
+    async fn send(
+        &mut self,
+        owner: Option<&'a Target>,
+        rows: usize,
+        statement: impl Future<Output = Result<u64, PgError>> + Send + 'a,
+    ) -> Result<(), WriteError> {
+        let mut answer: Answer<'a> = Box::pin(statement);
+        match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
+            Poll::Ready(result) => return check(result, owner),
+            Poll::Pending => self.waiting.push_back((owner, rows, answer)),
+        }
+        self.rows += rows;
+        while ROWS_ON_THEIR_WAY < self.rows {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all answers.
+    async fn finish(mut self) -> Result<(), WriteError> {
+        while !self.waiting.is_empty() {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest answer. The first failure is the cause; those after it would only say
+    /// that the transaction is aborted.
+    async fn settle(&mut self) -> Result<(), WriteError> {
+        let Some((owner, rows, answer)) = self.waiting.pop_front() else { return Ok(()) };
+        self.rows -= rows;
+        check(answer.await, owner)
+    }
+}
+
 async fn execute(
     client: &Client,
     statement: &tokio_postgres::Statement,
-    parameters: &[ColumnArray<'_>],
+    parameters: Vec<ColumnArray<'_>>,
 ) -> Result<u64, PgError> {
     client.execute_raw(statement, parameters.iter().map(|it| it as &(dyn ToSql + Sync))).await
 }
 
-/// For each statement to send: its target, and the numbers of its rows.
-fn passes(parts: &[Part]) -> Vec<(usize, Vec<usize>)> {
+/// For each pass of each part: the numbers of its rows.
+fn passes(parts: &[Part]) -> Vec<(&Part, Vec<usize>)> {
     let mut list = Vec::with_capacity(parts.len());
     for part in parts {
         for pass in 0..part.changes.passes {
-            list.push((part.target, part.changes.pass(pass).collect()));
+            list.push((part, part.changes.pass(pass).collect()));
         }
     }
     list
 }
 
-fn arrays<'a>(
-    targets: &[Target],
-    parts: &'a [Part],
-    passes: &'a [(usize, Vec<usize>)],
-) -> Vec<Vec<ColumnArray<'a>>> {
-    let mut list = Vec::with_capacity(passes.len());
-    for (target, rows) in passes {
-        let part = parts.iter().find(|it| it.target == *target);
-        let (Some(part), Some(target)) = (part, targets.get(*target)) else { continue };
-        let array = |&parameter| ColumnArray { changes: &part.changes, rows, parameter };
-        list.push(target.statement.parameters.iter().map(array).collect());
-    }
-    list
-}
-
-/// The first failure is the cause; those after it only say that the transaction is aborted.
-fn check(results: Vec<Result<u64, PgError>>, owners: &[Option<&Target>]) -> Result<(), WriteError> {
-    for (result, owner) in results.into_iter().zip(owners) {
-        let Err(source) = result else { continue };
-        return Err(match owner {
-            Some(target) => WriteError::Rows { projection: target.definition.name.clone(), source },
-            None if source.code().is_some_and(|it| it.code() == OVERTAKEN) => {
-                WriteError::Overtaken(source)
-            }
-            None => WriteError::Transaction(source),
-        });
-    }
-    Ok(())
+fn check(result: Result<u64, PgError>, owner: Option<&Target>) -> Result<(), WriteError> {
+    let Err(source) = result else { return Ok(()) };
+    Err(match owner {
+        Some(target) => {
+            WriteError::Rows { projection: target.definition.name.clone(), source }
+        }
+        None if source.code().is_some_and(|it| it.code() == OVERTAKEN) => {
+            WriteError::Overtaken(source)
+        }
+        None => WriteError::Transaction(source),
+    })
 }

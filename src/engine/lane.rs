@@ -107,6 +107,8 @@ struct Member {
     failed: bool,
     /// Whether its rows depend on the order of a run's versions.
     follows_versions: bool,
+    /// Whether each event has rows of its own, so that waiting gathers nothing.
+    grows: bool,
 }
 
 /// What has been taken from the queue and is not being written.
@@ -129,6 +131,9 @@ struct Pending {
 const GATHER_PART: u32 = 4;
 /// … but no longer than this.
 const GATHER_LONGEST: Duration = Duration::from_secs(2);
+
+/// Rows that nothing will be gathered into are sent ahead of their commit at this size.
+const EARLY_BYTES: usize = 1024 * 1024;
 
 /// Runs whose order is watched, at least: about 4 MiB.
 const WATCHED_RUNS: usize = 50_000;
@@ -165,6 +170,7 @@ impl Lane {
             events: 0,
             failed: false,
             follows_versions: fold.definition().order == Order::Version,
+            grows: fold.definition().is_unique_per_event(),
             fold,
         };
         let members = projections.into_iter().enumerate().map(member).collect();
@@ -224,20 +230,23 @@ impl Lane {
     }
 
     /// Starts to write what is pending, if it is time: at the end of a transaction, or in the midst
-    /// of one when memory is used up. Gives the writer back otherwise.
+    /// of one when memory is used up. Rows that only grow in number go ahead. Gives the writer back
+    /// when there is nothing to do.
     fn begin_writing(&mut self, mut writer: Writer) -> Result<Writing, Writer> {
-        if !self.is_due() {
+        let is_due = self.is_due();
+        let early = |it: &Member| it.grows && EARLY_BYTES <= it.fold.changes().bytes();
+        if !is_due && !self.members.iter().any(early) {
             return Err(writer);
         }
         let mut parts = Vec::with_capacity(self.members.len());
-        for member in self.members.iter_mut().filter(|it| !it.failed) {
+        for member in self.members.iter_mut().filter(|it| !it.failed && (is_due || early(it))) {
             let changes = member.fold.take();
             if !changes.is_empty() {
                 parts.push(Part { target: member.target, changes });
             }
         }
-        self.pending.is_partly_written = self.pending.is_open;
-        if self.pending.is_open {
+        self.pending.is_partly_written = !is_due || self.pending.is_open;
+        if self.pending.is_partly_written {
             return Ok(Box::pin(async move {
                 let result = writer.write_part(&parts).await;
                 (writer, parts, result.map(Done::Part))

@@ -564,7 +564,7 @@ impl<'a> Session<'a> {
 
     /// Half of the memory is for rows that gather while the other half is being written.
     fn pending_limit(&self) -> usize {
-        size(self.engine.config.limits.memory) / 4
+        size(self.engine.config.limits.memory) / 2
     }
 }
 

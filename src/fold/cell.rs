@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::definition::Value;
+use crate::definition::{ColumnType, Value};
 use crate::event::Timestamp;
 
 /// A column's pending value: plain data that is copied, with its texts kept aside in [`Texts`].
@@ -16,7 +16,7 @@ pub enum Cell {
     Int(i64),
     /// `real` and `double precision`.
     Float(f64),
-    /// `uuid`: one of the ids of [`Texts`], to keep a cell at 16 bytes.
+    /// `uuid`: one of the ids of [`Texts`], to keep a cell small.
     Uuid(u32),
     /// `timestamptz`.
     Time(Timestamp),
@@ -25,6 +25,66 @@ pub enum Cell {
     /// What `append` has gathered: one of the lists of [`Texts`].
     List(u32),
 }
+
+/// Of which kind the cells of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kinds of [`Cell`]")]
+pub enum Kind {
+    Bool,
+    Int,
+    Float,
+    Uuid,
+    Time,
+    Text,
+}
+
+impl Kind {
+    /// The kind of a column's cells.
+    pub fn of(ty: &ColumnType) -> Self {
+        match ty {
+            ColumnType::Bool => Self::Bool,
+            ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => Self::Int,
+            ColumnType::Float4 | ColumnType::Float8 => Self::Float,
+            ColumnType::Uuid => Self::Uuid,
+            ColumnType::Timestamptz => Self::Time,
+            _ => Self::Text,
+        }
+    }
+}
+
+impl Cell {
+    /// The cell in eight bytes; null is told elsewhere.
+    pub fn pack(self) -> u64 {
+        match self {
+            Self::Null => 0,
+            Self::Bool(it) => u64::from(it),
+            Self::Int(it) | Self::Time(Timestamp(it)) => u64::from_ne_bytes(it.to_ne_bytes()),
+            Self::Float(it) => it.to_bits(),
+            Self::Uuid(id) => u64::from(id),
+            Self::Text(at) => u64::from(at.start) << 32 | u64::from(at.len),
+            Self::List(list) => u64::from(list) << 32 | u64::from(LIST),
+        }
+    }
+
+    /// The cell that was packed, by its column's kind.
+    pub fn unpack(kind: Kind, bits: u64) -> Self {
+        let signed = i64::from_ne_bytes(bits.to_ne_bytes());
+        let high = u32::try_from(bits >> 32).unwrap_or_default();
+        let low = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+        match kind {
+            Kind::Bool => Self::Bool(bits != 0),
+            Kind::Int => Self::Int(signed),
+            Kind::Float => Self::Float(f64::from_bits(bits)),
+            Kind::Uuid => Self::Uuid(low),
+            Kind::Time => Self::Time(Timestamp(signed)),
+            Kind::Text if low == LIST => Self::List(high),
+            Kind::Text => Self::Text(Text { start: high, len: low }),
+        }
+    }
+}
+
+/// No text is as long as this; it marks a list.
+const LIST: u32 = u32::MAX;
 
 /// Where a text stands in the buffer of its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +125,13 @@ impl Texts {
             Value::Int(it) => Cell::Int(*it),
             Value::Float(it) => Cell::Float(*it),
             Value::Uuid(it) => {
-                let id = u32::try_from(self.ids.len()).map_err(|_| TooMuchText)?;
-                self.ids.push(*it);
-                Cell::Uuid(id)
+                // the tenant of one event is most often that of the next
+                let known = self.ids.iter().rev().take(4).position(|known| known == it);
+                let id = known.map_or(self.ids.len(), |back| self.ids.len() - 1 - back);
+                if known.is_none() {
+                    self.ids.push(*it);
+                }
+                Cell::Uuid(u32::try_from(id).map_err(|_| TooMuchText)?)
             }
             Value::Time(it) => Cell::Time(*it),
             Value::Text(it) => Cell::Text(self.intern(it)?),

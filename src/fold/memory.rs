@@ -14,7 +14,7 @@ use crate::definition::{
 use crate::event::Event;
 use crate::fold::cell::Texts;
 use crate::fold::compose::{ComposeError, Meaning, compose};
-use crate::fold::rows::Changes;
+use crate::fold::rows::{Changes, bit};
 
 /// The rows of a projection, by key.
 #[derive(Debug)]
@@ -177,7 +177,7 @@ fn apply_column(
         }
         return Ok(());
     }
-    let bit = 1_u64 << (column % 64);
+    let bit = bit(column);
     if facts.set & bit != 0 {
         *to = owned(pending);
     } else if facts.delta & bit != 0

@@ -27,9 +27,9 @@ use crate::definition::{
     Rule, Scope, Value,
 };
 use crate::event::Event;
-use crate::fold::cell::{Cell, TooMuchText};
+use crate::fold::cell::{Cell, Kind, TooMuchText};
 use crate::fold::compose::{ComposeError, Meaning, compose};
-use crate::fold::rows::{Changes, KeyIndex, Row, hash_key};
+use crate::fold::rows::{Changes, KeyIndex, Row, bit, hash_key};
 
 /// Folds events into the pending rows of one projection.
 #[derive(Debug)]
@@ -125,7 +125,8 @@ impl Fold {
     /// An empty fold.
     pub fn new(definition: Arc<Definition>) -> Self {
         let plan = Plan::new(&definition);
-        let changes = Changes::new(definition.columns.len(), 0);
+        let kinds = definition.columns.iter().map(|it| Kind::of(&it.ty)).collect();
+        let changes = Changes::new(kinds, 0);
         let hasher = foldhash::fast::FixedState::default();
         let pending = Pending { changes, index: KeyIndex::default(), hasher };
         Self { definition, plan, pending }
@@ -145,7 +146,7 @@ impl Fold {
     pub fn take(&mut self) -> Changes {
         let Pending { changes, index, .. } = &mut self.pending;
         index.clear();
-        let next = Changes::new(changes.stride, changes.rows.len().min(1024));
+        let next = changes.emptied(changes.rows.len().min(1024));
         std::mem::replace(changes, next)
     }
 
@@ -258,8 +259,7 @@ impl Pending {
             pass = row.pass + 1;
         }
         let with_positions = definition.order == Order::Position;
-        let row = Row { order, epoch, pass, ..Row::default() };
-        let at = self.changes.open(row, with_positions);
+        let at = self.changes.open(Row::new(order, epoch, pass), with_positions);
         for (&column, value) in plan.key_columns.iter().zip(key) {
             let cell = self.changes.texts.store(value)?;
             self.changes.put(at, column, cell);
@@ -313,8 +313,7 @@ impl Pending {
             _ => ty.fit(datum)?,
         };
         if plan.ordered.get(*column).copied().unwrap_or_default() {
-            let at = row * self.changes.stride + column;
-            return self.write_in_order(at, *op, &value, scope.event());
+            return self.write_in_order(row, *column, *op, &value, scope.event());
         }
         self.write(row, *column, (*op, ty), &value)
     }
@@ -326,9 +325,8 @@ impl Pending {
         (op, ty): (Op, &ColumnType),
         value: &Value<'_>,
     ) -> Result<(), Reason> {
-        let at = row * self.changes.stride + column;
-        let bit = 1_u64 << (column % 64);
-        let Some(facts) = self.changes.rows.get_mut(row) else { return Ok(()) };
+        let bit = bit(column);
+        let Some(facts) = self.changes.rows.get(row) else { return Ok(()) };
         let meaning = if facts.set & bit != 0 {
             Meaning::Set
         } else if facts.delta & bit != 0 {
@@ -336,10 +334,11 @@ impl Pending {
         } else {
             Meaning::Keep
         };
-        let Some(cell) = self.changes.cells.get_mut(at) else { return Ok(()) };
-        let (meaning, combined) =
-            compose(&mut self.changes.texts, (op, ty), (meaning, *cell), value)?;
-        *cell = combined;
+        let cell = self.changes.cell(row, column);
+        let (meaning, cell) =
+            compose(&mut self.changes.texts, (op, ty), (meaning, cell), value)?;
+        self.changes.put(row, column, cell);
+        let Some(facts) = self.changes.rows.get_mut(row) else { return Ok(()) };
         match meaning {
             Meaning::Keep => {}
             Meaning::Delta => facts.delta |= bit,
@@ -355,16 +354,14 @@ impl Pending {
     /// not that of their positions: the highest position wins, for `set_once` the lowest.
     fn write_in_order(
         &mut self,
-        at: usize,
+        row: usize,
+        column: usize,
         op: Op,
         value: &Value<'_>,
         event: &Event<'_>,
     ) -> Result<(), Reason> {
-        let (Some(known), Some(cell)) =
-            (self.changes.positions.get_mut(at), self.changes.cells.get_mut(at))
-        else {
-            return Ok(());
-        };
+        let at = row * self.changes.stride + column;
+        let Some(known) = self.changes.positions.get_mut(at) else { return Ok(()) };
         let wins = match op {
             Op::SetOnce => {
                 !matches!(value, Value::Null) && (*known == 0 || event.position < *known)
@@ -372,8 +369,9 @@ impl Pending {
             _ => *known <= event.position,
         };
         if wins {
-            *cell = self.changes.texts.store(value)?;
             *known = event.position;
+            let cell = self.changes.texts.store(value)?;
+            self.changes.put(row, column, cell);
         }
         Ok(())
     }

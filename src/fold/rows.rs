@@ -1,22 +1,27 @@
 //! The pending rows of one projection: one change a row, ready to be written.
 
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::definition::Value;
-use crate::fold::cell::{Cell, Texts, equals};
+use crate::fold::cell::{Cell, Kind, Texts, equals};
 
 /// What a batch of events does to the rows of one projection.
 ///
-/// A row's columns lie one after the other in `cells`. For each column two bits say how its cell is
+/// A row's columns lie one after the other, in eight bytes each: of which kind they are is the same
+/// for all rows. For each column two bits say how its cell is
 /// meant: *set* (the cell is the column's new value), *delta* (the cell is to be combined with the
 /// stored value by the column's operation), or neither (the column stays as it is).
 #[derive(Debug, Default)]
 pub struct Changes {
     /// How many cells a row has.
     pub stride: usize,
+    /// The kind of each column's cells.
+    kinds: Arc<[Kind]>,
     /// All rows' cells.
-    pub cells: Vec<Cell>,
+    cells: Vec<u64>,
     /// One position a cell, where the order of events is `position`; empty otherwise.
     pub positions: Vec<i64>,
     /// What is true of a row as a whole.
@@ -36,6 +41,8 @@ pub struct Row {
     pub set: u64,
     /// Bit *n*: column *n* is combined with its cell.
     pub delta: u64,
+    /// Bit *n*: the cell of column *n* is not null.
+    filled: u64,
     /// The highest order (version or position) among the events that touched the row.
     pub order: i64,
     /// The epoch that the changes belong to, where the definition has epochs and an event named one.
@@ -49,31 +56,50 @@ pub struct Row {
     pub deleted: bool,
 }
 
+impl Row {
+    /// A row of which only the key is known.
+    pub fn new(order: i64, epoch: Option<i32>, pass: u32) -> Self {
+        Self { order, epoch, pass, ..Self::default() }
+    }
+}
+
 impl Changes {
-    /// No rows, for a definition of `stride` columns.
-    pub fn new(stride: usize, capacity: usize) -> Self {
+    /// No rows, of columns of these kinds, with room for `capacity`.
+    pub fn new(kinds: Arc<[Kind]>, capacity: usize) -> Self {
         Self {
-            stride,
-            cells: Vec::with_capacity(stride * capacity),
+            stride: kinds.len(),
+            cells: Vec::with_capacity(kinds.len() * capacity),
+            kinds,
             rows: Vec::with_capacity(capacity),
             ..Self::default()
         }
     }
 
-    /// The cells of a row.
-    pub fn cells_of(&self, row: usize) -> &[Cell] {
-        self.cells.get(row * self.stride..(row + 1) * self.stride).unwrap_or_default()
+    /// No rows, of the same columns.
+    pub fn emptied(&self, capacity: usize) -> Self {
+        Self::new(Arc::clone(&self.kinds), capacity)
     }
 
     /// The cell of a column in a row.
     pub fn cell(&self, row: usize, column: usize) -> Cell {
-        self.cells.get(row * self.stride + column).copied().unwrap_or(Cell::Null)
+        let filled = self.rows.get(row).is_some_and(|it| it.filled & bit(column) != 0);
+        match (self.kinds.get(column), self.cells.get(row * self.stride + column)) {
+            (Some(kind), Some(bits)) if filled => Cell::unpack(*kind, *bits),
+            _ => Cell::Null,
+        }
     }
 
     /// Changes a cell.
     pub fn put(&mut self, row: usize, column: usize, cell: Cell) {
-        if let Some(at) = self.cells.get_mut(row * self.stride + column) {
-            *at = cell;
+        let (Some(facts), Some(at)) =
+            (self.rows.get_mut(row), self.cells.get_mut(row * self.stride + column))
+        else {
+            return;
+        };
+        *at = cell.pack();
+        match cell {
+            Cell::Null => facts.filled &= !bit(column),
+            _ => facts.filled |= bit(column),
         }
     }
 
@@ -89,7 +115,7 @@ impl Changes {
 
     /// About how much memory the changes take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.cells.len() * size_of::<Cell>()
+        self.cells.len() * size_of::<u64>()
             + self.positions.len() * size_of::<i64>()
             + self.rows.len() * size_of::<Row>()
             + self.texts.bytes()
@@ -112,12 +138,17 @@ impl Changes {
         let at = self.rows.len();
         self.passes = self.passes.max(row.pass + 1);
         self.rows.push(row);
-        self.cells.resize(self.rows.len() * self.stride, Cell::Null);
+        self.cells.resize(self.rows.len() * self.stride, 0);
         if with_positions {
             self.positions.resize(self.cells.len(), 0);
         }
         at
     }
+}
+
+/// The bit of a column. A definition has 64 columns at most.
+pub fn bit(column: usize) -> u64 {
+    1 << (column % 64)
 }
 
 /// Finds the newest pending row of a key, without keeping a copy of the key.
