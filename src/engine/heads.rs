@@ -70,7 +70,7 @@ mod tests {
         let mut heads = Heads::new(10);
         for number in 0..1000 {
             assert_eq!(heads.see(run(number), 5), None);
-            assert_eq!(heads.see(run(number.saturating_sub(9)), 4), Some(5));
+            assert_eq!(heads.see(run(number.saturating_sub(4)), 4), Some(5));
         }
 
         assert!(heads.young.len() + heads.old.len() <= 20);
