@@ -10,8 +10,6 @@
 //! the parent keeps its OID and with it everything that hangs on it. Generations live in schema
 //! `projector`, which no API exposes.
 
-use std::fmt::Write as _;
-
 use crate::apply::statement::POSITIONS;
 use crate::definition::{Definition, Order};
 use crate::ident::{Ident, IdentError, QualifiedName, literal};
@@ -53,14 +51,38 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Makes the parent, where it is missing: table, primary key, row level security, grants.
+    /// Makes the parent, where it is missing: table and primary key.
     pub fn create_parent(&self) -> String {
         let partition_key = self.name(self.definition.key_columns().next().unwrap_or_default());
-        let mut sql = format!(
+        format!(
             "create table if not exists {} (\n  {}\n) partition by list ({partition_key});\n",
             self.parent,
             self.column_list(),
-        );
+        )
+    }
+
+    /// Takes from a parent what hangs on columns that may change: its policy and the indexes that
+    /// the definition before had.
+    pub fn strip_parent(&self) -> String {
+        let parent = &self.parent;
+        let table = literal(&parent.to_string());
+        let prefix = literal(&format!("{}_i", parent.name.as_str()));
+        format!(
+            "drop policy if exists projector_readers on {parent};
+do $do$ declare name text; begin
+  for name in
+    select c.oid::regclass::text from pg_index i join pg_class c on c.oid = i.indexrelid
+    where i.indrelid = {table}::regclass and not i.indisprimary
+      and starts_with(c.relname::text, {prefix}) and substr(c.relname, length({prefix}) + 1) ~ '^[0-9]+$'
+  loop execute 'drop index ' || name; end loop;
+end $do$;
+"
+        )
+    }
+
+    /// Gives it to a parent that has the definition's columns: indexes, row level security, grants.
+    pub fn dress_parent(&self) -> String {
+        let mut sql = String::new();
         self.index(&mut sql, &self.parent);
         self.protect(&mut sql);
         sql
@@ -76,8 +98,8 @@ impl<'a> Tables<'a> {
         let mut sql = format!("create table {table} (\n  {}\n){fillfactor};\n", self.column_list());
         self.index(&mut sql, table);
         // readers come through the parent; the engine owns the table and is not bound by its rules
-        let _ = writeln!(sql, "alter table {table} enable row level security;");
-        let _ = writeln!(sql, "revoke all on {table} from public;");
+        sql += &format!("alter table {table} enable row level security;\n");
+        sql += &format!("revoke all on {table} from public;\n");
         for role in ["anon", "authenticated"] {
             sql.push_str(&if_role(role, &format!("revoke all on {table} from {role}")));
         }
@@ -138,12 +160,12 @@ alter table {parent} attach partition {next} default;
             if !kept {
                 let name =
                     Ident::new(name.clone()).map_or_else(|_| String::new(), |it| it.to_string());
-                let _ = writeln!(sql, "alter table {} drop column {name};", self.parent);
+                sql += &format!("alter table {} drop column {name};\n", self.parent);
             }
         }
         for (name, declared) in &wanted {
             if !(has.iter().any(|it| it == name.as_str()) && same(name.as_str(), declared)) {
-                let _ = writeln!(sql, "alter table {} add column {name} {declared};", self.parent);
+                sql += &format!("alter table {} add column {name} {declared};\n", self.parent);
             }
         }
         sql
@@ -165,14 +187,13 @@ alter table {parent} attach partition {next} default;
             // named by number, so that making the parent twice makes its indexes once
             let name = format!("{}_i{}", table.name.as_str(), number + 1);
             let Ok(name) = Ident::new(name) else { continue };
-            let _ =
-                writeln!(sql, "create index if not exists {name} on {table} ({});", index.columns);
+            *sql += &format!("create index if not exists {name} on {table} ({});\n", index.columns);
         }
     }
 
     fn protect(&self, sql: &mut String) {
         let parent = &self.parent;
-        let _ = writeln!(sql, "alter table {parent} enable row level security;");
+        *sql += &format!("alter table {parent} enable row level security;\n");
         for role in ["anon", "authenticated"] {
             sql.push_str(&if_role(
                 role,
@@ -185,10 +206,8 @@ alter table {parent} attach partition {next} default;
         ));
         let Some(tenant) = self.definition.tenant else { return };
         let tenant = self.name(tenant);
-        let _ = writeln!(sql, "drop policy if exists projector_readers on {parent};");
-        let _ = writeln!(
-            sql,
-            "create policy projector_readers on {parent} for select using (projector.can_read({tenant}));"
+        *sql += &format!(
+            "create policy projector_readers on {parent} for select using (projector.can_read({tenant}));\n"
         );
     }
 

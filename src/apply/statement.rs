@@ -12,8 +12,6 @@
 //! `d` the bits of the columns that are set and combined, `f` flags (1 deleted, 2 replaced), `o` the
 //! row's order, `e` its epoch, `p0 …` the position of each order-sensitive column.
 
-use std::fmt::Write as _;
-
 use postgres_types::Type;
 
 use crate::config::Columns;
@@ -137,23 +135,21 @@ impl Builder<'_> {
         for (at, column) in self.definition.key_columns().enumerate() {
             let and = if at == 0 { "" } else { " and " };
             let name = &self.column(column).name;
-            // writing to a String cannot fail
-            let _ = write!(sql, "{and}t.{name} = {}", self.cell(column));
+            sql += &format!("{and}t.{name} = {}", self.cell(column));
         }
         let deletes = self.definition.deletes();
         if deletes {
-            let _ = write!(sql, "\nwhen matched and u.f & {DELETED} <> 0 then delete");
+            sql += &format!("\nwhen matched and u.f & {DELETED} <> 0 then delete");
         }
         let updates = self.updated();
         if updates.is_empty() {
             sql.push_str("\nwhen matched then do nothing");
         } else {
-            let _ = write!(sql, "\nwhen matched then update set {}", updates.join(",\n  "));
+            sql += &format!("\nwhen matched then update set {}", updates.join(",\n  "));
         }
         let (names, values) = self.inserted();
         let unless = if deletes { format!(" and u.f & {DELETED} = 0") } else { String::new() };
-        let _ = write!(
-            sql,
+        sql += &format!(
             "\nwhen not matched{unless} then insert ({})\nvalues ({})",
             names.join(", "),
             values.join(", "),

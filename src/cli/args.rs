@@ -37,6 +37,7 @@ pub struct Cli {
 /// Options that stand before or after any verb.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
+#[expect(clippy::doc_markdown, reason = "these comments are the text of the help")]
 pub struct Global {
     /// The database, as a URL [else DATABASE_URL, PGHOST, PGUSER …]
     #[arg(long, global = true, value_name = "URL")]

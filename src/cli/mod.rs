@@ -2,7 +2,7 @@
 //!
 //! [`start`] parses, reads the configuration, starts the log and the runtime, and hands a
 //! [`Context`] to the verb. A verb is a module with one function `run(arguments, context)`; it
-//! prints through [`out::Out`] only, and what it returns becomes the exit code in [`fail`].
+//! prints through [`out::Out`] only, and what it returns becomes the exit code in `fail`.
 
 mod args;
 pub mod out;

@@ -3,7 +3,7 @@
 //! Results go to standard output as text or JSON, everything else to standard error. Colour is
 //! dropped where nobody sees it. Lines and the bars that are drawn below them do not tear each other. A
 //! reader that has gone away (`projector tail | head`) is reported as
-//! [`Closed`], which ends the program without a complaint.
+//! [`OutError::Closed`], which ends the program without a complaint.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

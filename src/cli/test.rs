@@ -25,7 +25,7 @@ struct Count {
 ///
 /// # Errors
 /// When a file cannot be read, or nobody reads the results.
-pub fn run<E: Display>(
+pub(super) fn run<E: Display>(
     args: &TestArgs,
     context: &Context,
     fold: impl Fn(&Definition, &Case) -> Result<Vec<Difference>, E>,

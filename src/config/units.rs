@@ -93,7 +93,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// In the largest unit that divides it, so that parsing gives the same back.
 fn print(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let whole = units.iter().find(|(_, factor)| value % factor == 0 && value != 0);
+    let whole = units.iter().find(|(_, factor)| value.is_multiple_of(*factor) && value != 0);
     let (unit, factor) = whole.or(units.last()).copied().unwrap_or(("", 1));
     write!(f, "{}{unit}", value / factor)
 }

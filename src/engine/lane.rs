@@ -307,7 +307,7 @@ impl Lane {
         if self.queue.is_empty() {
             return true;
         }
-        let lag = self.pending.committed_at.map_or(Duration::ZERO, |at| since(at));
+        let lag = self.pending.committed_at.map_or(Duration::ZERO, since);
         let patience = (lag / GATHER_PART).min(GATHER_LONGEST);
         self.pending.since.is_none_or(|since| patience <= since.elapsed())
     }

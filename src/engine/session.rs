@@ -324,7 +324,7 @@ impl<'a> Session<'a> {
         let names: Vec<_> = orders.iter().map(|it| it.definition.name.clone()).collect();
         let events = builder
             .build(orders, |progress| {
-                engine.status.update(|it| Monitor::building(it, &names, progress))
+                engine.status.update(|it| Monitor::building(it, &names, progress));
             })
             .await?;
         tracing::info!(events, lsn = %snapshot.consistent_point, "built from history");

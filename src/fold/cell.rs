@@ -143,8 +143,11 @@ impl Texts {
             return self.push(text);
         }
         // a poor hash is enough: what collides is stored again
-        let ends =
-            [text.bytes().next(), text.bytes().nth(text.len() / 2), text.bytes().next_back()];
+        let ends = [
+            text.bytes().next(),
+            text.as_bytes().get(text.len() / 2).copied(),
+            text.bytes().next_back(),
+        ];
         let sum = ends.into_iter().flatten().fold(text.len(), |sum, it| sum * 31 + usize::from(it));
         let slot = sum % RECENT;
         if let Some(Some(known)) = self.recent.get(slot)

@@ -218,12 +218,14 @@ async fn put_in_place(
     if let Some(current) = &current {
         client.batch_execute(&tables.detach(current)).await.map_err(explain)?;
     }
+    client.batch_execute(&tables.strip_parent()).await.map_err(explain)?;
     let before = declared_columns(client, &definition.name).await?;
     // without a generation before, the parent has just been made by this very definition
     if !before.is_empty() {
         let has = column_names(client, tables.parent()).await?;
         client.batch_execute(&tables.alter_parent(&has, &before)).await.map_err(explain)?;
     }
+    client.batch_execute(&tables.dress_parent()).await.map_err(explain)?;
     client.batch_execute(&tables.attach(table)).await.map_err(explain)?;
     let columns: serde_json::Map<_, _> = tables
         .columns()

@@ -10,6 +10,7 @@
 mod support;
 
 mod order;
+mod docs;
 mod config;
 mod definition;
 mod pgoutput;
@@ -26,6 +27,7 @@ mod dev;
 mod definition_naive;
 mod fold;
 mod live;
+mod redefine;
 mod crash;
 mod slot;
 mod lanes;

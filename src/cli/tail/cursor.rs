@@ -47,8 +47,11 @@ impl Cursor {
     /// `oldest_open` has ended, and none from `next` on has begun.
     pub(super) fn begin(&mut self, oldest_open: u64, next: u64) {
         self.held = None;
-        while let Some((position, _)) = self.waiting.pop_front_if(|(_, id)| *id <= oldest_open) {
+        while let Some(&(position, id)) = self.waiting.front()
+            && id <= oldest_open
+        {
             self.settling = position;
+            self.waiting.pop_front();
         }
         let last = self.waiting.back().map_or(self.settling, |(position, _)| *position);
         if last < self.highest {

@@ -9,7 +9,7 @@ use crate::config::{Config, Period};
 use crate::ident::{Ident, QualifiedName};
 
 /// Rows in one answer.
-const PAGE: i64 = 1000;
+const PAGE: u16 = 1000;
 
 /// How far below the newest position a transaction that is still open is looked for at the start.
 const OVERLAP: i64 = 1000;
@@ -121,13 +121,13 @@ async fn poll_run(
     );
     let mut lines = Vec::new();
     loop {
-        let rows = client.query(&sql, &[&run_id, shown, &PAGE]).await?;
+        let rows = client.query(&sql, &[&run_id, shown, &i64::from(PAGE)]).await?;
         for row in &rows {
             let line = LogLine::from_row(row)?;
             *shown = line.version;
             lines.push(line);
         }
-        if rows.len() < PAGE as usize {
+        if rows.len() < usize::from(PAGE) {
             return Ok(lines);
         }
     }
@@ -153,7 +153,7 @@ async fn poll_runs(
     let mut lines = Vec::new();
     let mut from = cursor.settled();
     loop {
-        let rows = client.query(&sql, &[&from, &project_id, &PAGE]).await?;
+        let rows = client.query(&sql, &[&from, &project_id, &i64::from(PAGE)]).await?;
         let mut behind = 0;
         for row in &rows {
             from = row.try_get("position")?;
@@ -165,7 +165,7 @@ async fn poll_runs(
             }
         }
         // Where the read model is a whole page behind, there is no use in looking further.
-        if rows.len() < PAGE as usize || behind == rows.len() {
+        if rows.len() < usize::from(PAGE) || behind == rows.len() {
             break;
         }
     }
