@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::Signal;
 use tokio_postgres::Client;
 
-use crate::slot::restart_after_crash;
 use crate::support::app::{App, Sidecar};
 use crate::support::eventually::eventually;
 use crate::support::workload;
@@ -106,7 +105,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing_and_doubles_nothing() 
         let_it_work(&app, &sidecar, &mut fastrand::Rng::with_seed(round)).await;
         app.cluster.kill9();
         writing.await.unwrap();
-        restart_after_crash(&mut app).await;
+        app.cluster.restart().await;
     }
     let ready = app.client().await;
     ready.batch_execute(&workload::bulk(20)).await.unwrap();

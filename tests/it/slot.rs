@@ -128,17 +128,12 @@ async fn a_restart_and_a_crash_of_the_server_are_lived_through() {
 
     workload::load(&app, 32, 2, 100).await;
     app.cluster.kill9();
-    restart_after_crash(&mut app).await;
+    app.cluster.restart().await;
     workload::load(&app, 33, 2, 100).await;
     app.caught_up().await;
 
     app.assert_rows_equal_history().await;
     assert_eq!(sidecar.terminate().await.code(), Some(0));
-}
-
-/// Once the killed server's children have let go of its memory.
-pub(crate) async fn restart_after_crash(app: &mut App) {
-    app.cluster.restart().await;
 }
 
 fn through(app: &App, proxy: &Proxy) -> Sidecar {
