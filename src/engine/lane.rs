@@ -212,8 +212,8 @@ impl Lane {
                 biased;
                 (idle, parts, result) = finish(&mut writing) => {
                     writing = None;
-                    drop(parts);
                     self.written(result?);
+                    self.recycle(parts);
                     writer = Some(idle);
                 }
                 delivery = self.queue.recv(), if takes_more => match delivery {
@@ -310,6 +310,14 @@ impl Lane {
         let lag = self.pending.committed_at.map_or(Duration::ZERO, since);
         let patience = (lag / GATHER_PART).min(GATHER_LONGEST);
         self.pending.since.is_none_or(|since| patience <= since.elapsed())
+    }
+
+    fn recycle(&mut self, parts: Vec<Part>) {
+        for part in parts {
+            if let Some(member) = self.members.get_mut(part.target) {
+                member.fold.recycle(part.changes);
+            }
+        }
     }
 
     /// What must be folded again in the transaction that is about to be written.

@@ -54,6 +54,7 @@ impl Monitor {
         let confirmed: Option<Lsn> = row.try_get(1)?;
         let restart: Option<Lsn> = row.try_get(2)?;
         self.source.head = head;
+        self.progress.flush(head);
         self.source.wal_status = row.try_get(3)?;
         self.source.retained_bytes = restart.map_or(0, |it| head.bytes_since(it));
         Ok(confirmed.map_or(0, |it| head.bytes_since(it)))

@@ -3,7 +3,7 @@
 //!
 //! A lane's checkpoint is *committed* before it is *durable*: commits do not wait for the log to be
 //! flushed. It is durable once the server has sent us log from beyond that commit, since the server
-//! sends nothing that it has not flushed. Only durable checkpoints are acknowledged.
+//! sends nothing that it has not flushed, or once it says so. Only durable checkpoints are acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use crate::lsn::Lsn;
 #[derive(Debug)]
 pub struct Progress {
     received: AtomicU64,
+    flushed: AtomicU64,
     handed_over: AtomicU64,
     acknowledged: AtomicU64,
     lanes: Vec<LaneProgress>,
@@ -60,6 +61,7 @@ impl Progress {
         }
         Self {
             received: AtomicU64::new(start.0),
+            flushed: AtomicU64::new(start.0),
             handed_over: AtomicU64::new(start.0),
             acknowledged: AtomicU64::new(start.0),
             lanes,
@@ -82,6 +84,12 @@ impl Progress {
         Lsn(self.received.load(Ordering::Relaxed))
     }
 
+    /// The server says that it has flushed its log up to here. A reader that is far behind learns that
+    /// no other way.
+    pub fn flush(&self, lsn: Lsn) {
+        self.flushed.fetch_max(lsn.0, Ordering::Relaxed);
+    }
+
     /// A transaction that ends here went to the lanes.
     pub fn hand_over(&self, end_lsn: Lsn) {
         self.handed_over.fetch_max(end_lsn.0, Ordering::Relaxed);
@@ -96,7 +104,8 @@ impl Progress {
     /// The oldest of the lanes' durable checkpoints: what may be acknowledged.
     pub fn durable(&self) -> Lsn {
         let received = self.received();
-        self.lanes.iter().map(|lane| lane.settle(received)).min().unwrap_or(received)
+        let flushed = received.max(Lsn(self.flushed.load(Ordering::Relaxed)));
+        self.lanes.iter().map(|lane| lane.settle(flushed)).min().unwrap_or(received)
     }
 
     /// The slot was told that it may forget the log up to here.

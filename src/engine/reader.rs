@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assembler::{AssembleError, Assembler, Step};
 use crate::engine::lane::Delivery;
+use crate::engine::now;
 use crate::engine::progress::Progress;
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
@@ -28,12 +29,17 @@ use crate::wal::stream::Stream;
 
 /// More than this at once means that more is waiting.
 const BEHIND_BYTES: usize = 64 * 1024;
-/// How long to let the kernel's buffer fill when behind.
+/// So does a transaction that was committed this long ago; and this long ago is far behind.
+const BEHIND: Duration = Duration::from_millis(20);
+const FAR_BEHIND: Duration = Duration::from_secs(1);
+/// How long to let the kernel's buffer fill when behind, and far behind.
 const GATHER: Duration = Duration::from_micros(300);
-/// A batch is handed over at this size even when more is waiting, so that the lanes have work.
+const GATHER_FAR: Duration = Duration::from_millis(2);
+/// When behind, a batch is handed over at this size …
 const BATCH_BYTES_WHEN_BEHIND: usize = 1024 * 1024;
-/// How long the server may take to end the stream with us.
-const FINISH: Duration = Duration::from_secs(5);
+/// … or this long after the one before: each wakes the lanes.
+const HOLD: Duration = Duration::from_millis(10);
+const HOLD_FAR: Duration = Duration::from_millis(100);
 /// How often positions are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the server hears from us although nothing has changed.
@@ -44,6 +50,8 @@ const IDLE_BYTES: u64 = 64 * 1024;
 const IDLE_PERIOD: Duration = Duration::from_secs(10);
 /// But not more often than this, in a busy database.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
+/// How long the server may take to end the stream with us.
+const FINISH: Duration = Duration::from_secs(5);
 
 /// Why the reader ended.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +89,7 @@ pub struct Reader {
     silence: Duration,
     heard_at: Instant,
     reported_at: Instant,
+    handed_over_at: Instant,
     idle_at: Instant,
     idle_lsn: Lsn,
 }
@@ -121,6 +130,7 @@ impl Reader {
             silence,
             heard_at: now,
             reported_at: now,
+            handed_over_at: now,
             idle_at: now,
             idle_lsn,
         }
@@ -150,36 +160,67 @@ impl Reader {
     }
 
     async fn read(&mut self) -> Result<(), ReaderError> {
-        let mut behind = false;
+        let mut gulped = false;
         loop {
-            let asked = self.decode(behind).await?;
-            let ends_whole = !self.assembler.is_within_transaction();
-            if !behind && ends_whole && !self.assembler.batch().is_empty() {
-                self.hand_over().await?;
+            let asked = self.decode().await?;
+            let lag = self.lag();
+            let behind = gulped || BEHIND <= lag;
+            if !behind || self.has_gathered(lag) {
+                self.hand_over_whole().await?;
             }
             if asked {
                 self.report(true).await?;
             }
+            let gathers = behind && !self.assembler.batch().is_empty();
             if behind {
-                std::thread::sleep(GATHER);
+                std::thread::sleep(if FAR_BEHIND <= lag { GATHER_FAR } else { GATHER });
             }
             // every branch may be dropped: filling loses nothing, and the others only wake; the tick
             // comes before it, for under load there is always something to read
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return self.hand_over_whole().await,
                 _ = self.tick.tick() => {
-                    behind = false;
                     self.listen().await?;
                     self.report(false).await?;
                     self.idle().await?;
                 }
                 filled = self.stream.fill() => {
-                    behind = BEHIND_BYTES <= filled?;
+                    gulped = BEHIND_BYTES <= filled?;
                     self.heard_at = Instant::now();
+                }
+                // nothing more has come in the meantime: yielding lets the runtime ask the socket once
+                () = tokio::task::yield_now(), if gathers => {
+                    gulped = false;
+                    self.hand_over_whole().await?;
                 }
             }
         }
+    }
+
+    /// How long ago the newest transaction at hand was committed. The clock only decides how long to
+    /// gather.
+    fn lag(&self) -> Duration {
+        let Some(last) = self.assembler.batch().transactions().last() else {
+            return Duration::ZERO;
+        };
+        let micros = now().0.saturating_sub(last.committed_at.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
+    /// Whether the batch is worth a hand-over although more is coming.
+    fn has_gathered(&self, lag: Duration) -> bool {
+        let longest = if FAR_BEHIND <= lag { HOLD_FAR } else { HOLD };
+        BATCH_BYTES_WHEN_BEHIND <= self.assembler.batch().bytes()
+            || longest <= self.handed_over_at.elapsed()
+    }
+
+    /// Hands over the batch at hand, unless it is empty or ends within a transaction.
+    async fn hand_over_whole(&mut self) -> Result<(), ReaderError> {
+        if self.assembler.is_within_transaction() || self.assembler.batch().is_empty() {
+            return Ok(());
+        }
+        self.hand_over().await
     }
 
     /// A connection whose other end has lost its power stays open for hours, so silence counts: the
@@ -200,29 +241,30 @@ impl Reader {
 
     /// Takes every frame that is buffered, and hands over batches that are full on the way. Whether
     /// the server asked for a reply.
-    async fn decode(&mut self, behind: bool) -> Result<bool, ReaderError> {
+    async fn decode(&mut self) -> Result<bool, ReaderError> {
         let mut asked = false;
-        loop {
-            let full = self.take_frames(behind, &mut asked)?;
-            if !full {
-                return Ok(asked);
-            }
+        while self.take_frames(&mut asked)? {
             self.hand_over().await?;
         }
+        Ok(asked)
     }
 
     /// Takes frames until there is none (false) or the batch is full (true).
-    fn take_frames(&mut self, behind: bool, asked: &mut bool) -> Result<bool, ReaderError> {
-        let enough = if behind { BATCH_BYTES_WHEN_BEHIND } else { self.limits.bytes };
-        let enough = enough.min(self.limits.bytes);
-        while let Some(frame) = self.stream.next()? {
+    fn take_frames(&mut self, asked: &mut bool) -> Result<bool, ReaderError> {
+        let mut received = Lsn::ZERO;
+        let mut full = false;
+        while !full && let Some(frame) = self.stream.next()? {
             match frame {
                 Frame::Data { start, end, message } => {
-                    self.progress.receive(start.max(end));
-                    let step = self.assembler.message(&decode(message, Context::Whole)?)?;
-                    match step {
+                    received = received.max(start).max(end);
+                    match self.assembler.message(&decode(message, Context::Whole)?)? {
+                        Step::Event => {
+                            let batch = self.assembler.batch();
+                            full = self.limits.bytes <= batch.bytes()
+                                || self.limits.events <= batch.len();
+                        }
                         Step::Committed { end_lsn, has_events } => {
-                            self.progress.receive(end_lsn);
+                            received = received.max(end_lsn);
                             if has_events {
                                 self.progress.hand_over(end_lsn);
                                 self.metrics.transactions_total.inc();
@@ -235,23 +277,21 @@ impl Reader {
                                 "history was changed: the publication reports more than inserts"
                             );
                         }
-                        Step::Nothing | Step::Event | Step::Message(_) => {}
+                        Step::Nothing | Step::Message(_) => {}
                     }
                 }
                 Frame::Keepalive { end, reply_requested } => {
-                    self.progress.receive(end);
+                    received = received.max(end);
                     *asked |= reply_requested;
                 }
             }
-            let batch = self.assembler.batch();
-            if enough <= batch.bytes() || self.limits.events <= batch.len() {
-                return Ok(true);
-            }
         }
-        Ok(false)
+        self.progress.receive(received);
+        Ok(full)
     }
 
     async fn hand_over(&mut self) -> Result<(), ReaderError> {
+        self.handed_over_at = Instant::now();
         let batch = self.assembler.take();
         if let Some(last) = batch.transactions().last() {
             let seconds = Duration::from_micros(last.committed_at.0.try_into().unwrap_or(0));

@@ -44,7 +44,7 @@ use crate::pgoutput::ColumnNames;
 use crate::wal::conn::ReplicationConnection;
 use crate::wal::error::{Reason, WalError};
 use crate::wal::slot::Ensured;
-use crate::wal::stream::{Stream, StreamOptions};
+use crate::wal::stream::StreamOptions;
 
 /// Batches that wait for a lane.
 const QUEUE: usize = 2;
@@ -123,10 +123,9 @@ impl<'a> Session<'a> {
         }
         let within = |it: Lsn| confirmed <= it && it <= system.position && same_source;
         let ready = self.prepare(&client, within).await?;
-        let options = StreamOptions::new(engine.config.source.publication.clone());
-        let stream = connection.start(slot, Lsn::ZERO, &options).await?;
+        connection.close().await?;
         let silence = silence(&client).await?;
-        let mut running = match self.start(stream, ready, confirmed, silence).await {
+        let mut running = match self.start(ready, confirmed, silence).await {
             Ok(running) => running,
             Err(error) => {
                 self.clean_up(&client, &error).await;
@@ -344,7 +343,6 @@ impl<'a> Session<'a> {
 
     async fn start(
         &self,
-        stream: Stream,
         ready: Vec<Ready>,
         confirmed: Lsn,
         silence: Duration,
@@ -399,14 +397,16 @@ impl<'a> Session<'a> {
         }
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
         let reader =
-            self.spawn_reader(stream, queues, Arc::clone(&progress), silence, (&stop, &drained))?;
+            self.spawn_reader(queues, Arc::clone(&progress), silence, (&stop, &drained)).await?;
         Ok(Running { progress, lanes: tasks, reader: Some(reader), departures, stop, drained })
     }
 
-    /// The reader has a thread and a runtime of its own, so that it may sleep.
-    fn spawn_reader(
+    /// The reader has a thread and a runtime of its own, so that it may sleep. It connects there: a
+    /// socket stays with the runtime that opened it, and would wake that for every row.
+    ///
+    /// Returns when the stream has begun.
+    async fn spawn_reader(
         &self,
-        stream: Stream,
         queues: Vec<mpsc::Sender<Delivery>>,
         progress: Arc<Progress>,
         silence: Duration,
@@ -420,18 +420,33 @@ impl<'a> Session<'a> {
         let assembler = Assembler::new(config.events_table(), column_names(&config.source.columns));
         let metrics = Arc::clone(&self.engine.metrics);
         let (stop, drained) = (stop.clone(), drained.clone());
+        let settings = self.engine.settings.clone();
+        let slot = config.source.slot.clone();
+        let options = StreamOptions::new(config.source.publication.clone());
+        let (begun, has_begun) = oneshot::channel();
         let (ended, receiver) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || {
             let result = runtime.block_on(async {
+                let connection = ReplicationConnection::connect(&settings, "projector").await;
+                let connection = connection.map_err(WalError::from)?;
+                let stream = connection.start(&slot, Lsn::ZERO, &options).await?;
+                // nobody listens any more when the session has already given up
+                begun.send(()).unwrap_or_default();
                 let shared = (progress, metrics);
                 let reader = Reader::new(stream, assembler, queues, shared, limits, silence, stop);
                 reader.run(drained).await
             });
-            // nobody listens any more when the session has already given up
+            // nor here
             drop(ended.send(result));
         };
         std::thread::Builder::new().name("reader".to_owned()).spawn(work)?;
+        if has_begun.await.is_err() {
+            return Err(match receiver.await {
+                Ok(Err(error)) => EngineError::Reader(error),
+                Ok(Ok(())) | Err(_) => EngineError::Vanished("reader"),
+            });
+        }
         Ok(receiver)
     }
 
@@ -508,7 +523,7 @@ impl<'a> Session<'a> {
             )
             .await?;
         let flushed = client.query_one("select pg_current_wal_flush_lsn()", &[]).await?;
-        running.progress.receive(flushed.try_get(0)?);
+        running.progress.flush(flushed.try_get(0)?);
         running.drained.cancel();
         let reported = async {
             match running.reader.take() {
@@ -563,9 +578,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Half of the memory is for rows that gather while the other half is being written.
+    /// A quarter of the memory is for rows that gather, and as much for those that are being written.
+    /// Each projection keeps the memory that it once needed, so that together they may hold twice that.
     fn pending_limit(&self) -> usize {
-        size(self.engine.config.limits.memory) / 2
+        size(self.engine.config.limits.memory) / 4
     }
 }
 

@@ -114,6 +114,14 @@ const SHORT: usize = 32;
 pub struct TooMuchText;
 
 impl Texts {
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.ids.clear();
+        self.lists.clear();
+        self.recent = Default::default();
+    }
+
     /// Takes a value into the buffer.
     ///
     /// # Errors
@@ -220,6 +228,11 @@ impl Texts {
             list.push(',');
             list.push_str(element);
         }
+    }
+
+    /// How much memory is held for texts, in bytes.
+    pub fn capacity_bytes(&self) -> usize {
+        self.buffer.capacity() + self.ids.capacity() * size_of::<Uuid>()
     }
 
     /// How much memory the texts take, in bytes.

@@ -43,6 +43,8 @@ pub struct Fold {
 #[derive(Debug)]
 struct Pending {
     changes: Changes,
+    /// Memory of rows that have been written.
+    spare: Option<Changes>,
     index: KeyIndex,
     hasher: foldhash::fast::FixedState,
 }
@@ -119,6 +121,11 @@ impl fmt::Display for FoldError {
 
 impl std::error::Error for FoldError {}
 
+/// Memory below this is always kept …
+const KEPT_BYTES: usize = 1024 * 1024;
+/// … and above it only while at least this part of it was used.
+const KEPT_PART: usize = 4;
+
 type Key<'a> = SmallVec<[Value<'a>; 4]>;
 
 impl Fold {
@@ -128,7 +135,7 @@ impl Fold {
         let kinds = definition.columns.iter().map(|it| Kind::of(&it.ty)).collect();
         let changes = Changes::new(kinds, 0);
         let hasher = foldhash::fast::FixedState::default();
-        let pending = Pending { changes, index: KeyIndex::default(), hasher };
+        let pending = Pending { changes, spare: None, index: KeyIndex::default(), hasher };
         Self { definition, plan, pending }
     }
 
@@ -144,10 +151,20 @@ impl Fold {
 
     /// Gives away what has been folded and starts anew.
     pub fn take(&mut self) -> Changes {
-        let Pending { changes, index, .. } = &mut self.pending;
+        let Pending { changes, spare, index, .. } = &mut self.pending;
         index.clear();
-        let next = changes.emptied(changes.rows.len().min(1024));
+        let next = spare.take().unwrap_or_else(|| changes.emptied());
         std::mem::replace(changes, next)
+    }
+
+    /// Takes back the memory of rows that have been written. Two sets of it go to and fro, and their
+    /// pages stay warm; what was needed once and is not any more is given up.
+    pub fn recycle(&mut self, mut written: Changes) {
+        let used = written.bytes();
+        written.clear();
+        if written.capacity_bytes() <= KEPT_BYTES.max(KEPT_PART * used) {
+            self.pending.spare = Some(written);
+        }
     }
 
     /// Folds one event.
@@ -272,7 +289,7 @@ impl Pending {
                 self.index.replace(hash, known, number);
             }
             None => {
-                let Self { index, changes, hasher } = self;
+                let Self { index, changes, hasher, .. } = self;
                 index.insert(hash, number, |row| {
                     changes.hash_of(hasher, row as usize, &plan.key_columns)
                 });

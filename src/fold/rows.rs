@@ -75,9 +75,19 @@ impl Changes {
         }
     }
 
-    /// No rows, of the same columns.
-    pub fn emptied(&self, capacity: usize) -> Self {
-        Self::new(Arc::clone(&self.kinds), capacity)
+    /// No rows, of the same columns, in new memory.
+    pub fn emptied(&self) -> Self {
+        Self::new(Arc::clone(&self.kinds), 0)
+    }
+
+    /// Forgets all rows and keeps their memory.
+    pub fn clear(&mut self) {
+        self.cells.clear();
+        self.positions.clear();
+        self.rows.clear();
+        self.texts.clear();
+        self.passes = 0;
+        self.events = 0;
     }
 
     /// The cell of a column in a row.
@@ -131,6 +141,14 @@ impl Changes {
         let key: SmallVec<[Value<'_>; 4]> =
             columns.iter().map(|&column| self.texts.value(self.cell(row, column))).collect();
         hash_key(hasher, &key)
+    }
+
+    /// About how much memory is held for rows and texts, in bytes.
+    pub fn capacity_bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<u64>()
+            + self.positions.capacity() * size_of::<i64>()
+            + self.rows.capacity() * size_of::<Row>()
+            + self.texts.capacity_bytes()
     }
 
     /// Adds a row that has nothing but its key.
