@@ -3,6 +3,7 @@
 mod table;
 mod rules;
 mod history;
+mod mixing;
 
 use std::ops::Range;
 use std::path::Path;
@@ -77,6 +78,8 @@ impl Check<'_> {
 
         let order = order::of(&key, &rules, epoch.is_some());
         self.order(draft, order::is_by_run(&key, &rules), order);
+        self.mixing(draft, order);
+        self.column_count(draft);
         let table = table?;
         let mut definition = Definition {
             name: table.as_str().to_owned(),
