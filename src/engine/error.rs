@@ -39,6 +39,9 @@ pub enum EngineError {
         /// What it may keep.
         limit: u64,
     },
+    /// The publication was dropped, and perhaps made anew: what was appended in between never comes.
+    #[error("publication `{0}` was dropped; its slot is made anew")]
+    PublicationGone(String),
     /// The replication connection.
     #[error(transparent)]
     Wal(#[from] WalError),
@@ -159,6 +162,7 @@ impl EngineError {
             Self::Schema(_) | Self::Server(_) | Self::Name(_) => "setup",
             Self::Standby(_) => "standby",
             Self::SlotTooFar { .. } => "slot_limit",
+            Self::PublicationGone(_) => "publication",
             Self::Wal(_) | Self::Reader(_) => "replication",
             Self::Lane { .. } => "write",
             Self::Build(_) => "build",
@@ -170,7 +174,7 @@ impl EngineError {
     pub(super) fn remedy(&self) -> Remedy {
         match self {
             Self::Standby(_) => Remedy::StandBy,
-            Self::SlotTooFar { .. } => Remedy::Again,
+            Self::SlotTooFar { .. } | Self::PublicationGone(_) => Remedy::Again,
             Self::Connect(error) => by_class(error.class()),
             Self::Wal(error) | Self::Reader(ReaderError::Wal(error)) => by_wal(error),
             Self::Reader(ReaderError::LaneEnded(_) | ReaderError::Silent(_))

@@ -25,6 +25,18 @@ pub(super) struct Monitor {
     definitions: Vec<Arc<Definition>>,
     source: SourceStatus,
     counted: HashMap<String, (Instant, u64, f64)>,
+    publication: String,
+    /// As it was at the first look.
+    publication_oid: Option<Option<u32>>,
+}
+
+/// What the server was seen to be like.
+pub(super) struct Seen {
+    /// How far the slot's confirmed position is behind the head of the log, in bytes.
+    pub(super) slot_lag: u64,
+    /// Whether the publication is there and is the one of the first look. From PostgreSQL 18 on the
+    /// server passes over the changes of a publication that is missing, without an error.
+    pub(super) same_publication: bool,
 }
 
 impl Monitor {
@@ -42,14 +54,19 @@ impl Monitor {
             ..SourceStatus::default()
         };
         let definitions = engine.definitions.clone();
-        Self { progress, definitions, source, counted: HashMap::new() }
+        let publication = engine.config.source.publication.as_str().to_owned();
+        let counted = HashMap::new();
+        Self { progress, definitions, source, counted, publication, publication_oid: None }
     }
 
-    /// Asks the server. Returns how far the slot's confirmed position is behind its head, in bytes.
-    pub(super) async fn look(&mut self, client: &Client) -> Result<u64, PgError> {
-        let sql = "select pg_current_wal_flush_lsn(), s.confirmed_flush_lsn, s.restart_lsn, s.wal_status
+    /// Asks the server.
+    pub(super) async fn look(&mut self, client: &Client) -> Result<Seen, PgError> {
+        let sql = "select pg_current_wal_flush_lsn(), s.confirmed_flush_lsn, s.restart_lsn, s.wal_status,
+               (select oid from pg_publication where pubname = $2::text::name)
              from (values (1)) one left join pg_replication_slots s on s.slot_name = $1::text::name";
-        let row = client.query_one(sql, &[&self.source.slot]).await?;
+        let row = client.query_one(sql, &[&self.source.slot, &self.publication]).await?;
+        let publication: Option<u32> = row.try_get(4)?;
+        let known = *self.publication_oid.get_or_insert(publication);
         let head: Lsn = row.try_get(0)?;
         let confirmed: Option<Lsn> = row.try_get(1)?;
         let restart: Option<Lsn> = row.try_get(2)?;
@@ -57,7 +74,10 @@ impl Monitor {
         self.progress.flush(head);
         self.source.wal_status = row.try_get(3)?;
         self.source.retained_bytes = restart.map_or(0, |it| head.bytes_since(it));
-        Ok(confirmed.map_or(0, |it| head.bytes_since(it)))
+        Ok(Seen {
+            slot_lag: confirmed.map_or(0, |it| head.bytes_since(it)),
+            same_publication: publication.is_some() && publication == known,
+        })
     }
 
     /// Writes down what is known now.

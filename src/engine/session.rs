@@ -483,9 +483,14 @@ impl<'a> Session<'a> {
                 }
                 _ = tick.tick() => {
                     let looked = timeout(silence, monitor.look(client)).await;
-                    let lag = looked.map_err(|_| ReaderError::Silent(silence))??;
+                    let seen = looked.map_err(|_| ReaderError::Silent(silence))??;
                     engine.status.update(|status| monitor.describe(status, &engine.status.failures()));
                     let limit = engine.config.limits.max_slot_lag.bytes();
+                    if !seen.same_publication {
+                        let publication = engine.config.source.publication.as_str().to_owned();
+                        return Err(EngineError::PublicationGone(publication));
+                    }
+                    let lag = seen.slot_lag;
                     if limit < lag {
                         let slot = engine.config.source.slot.as_str().to_owned();
                         return Err(EngineError::SlotTooFar { slot, kept: lag, limit });
@@ -553,15 +558,26 @@ impl<'a> Session<'a> {
             EngineError::Lane { source: LaneError::Write(WriteError::Fold(fold)), .. } => {
                 self.out(client, &fold.projection, &fold.to_string()).await
             }
-            EngineError::SlotTooFar { slot, .. } => {
-                let drop_slot = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1::text::name";
-                client.execute(drop_slot, &[slot]).await.map(drop).map_err(EngineError::from)
+            EngineError::SlotTooFar { .. } | EngineError::PublicationGone(_) => {
+                self.drop_slot(client).await
             }
             _ => Ok(()),
         };
         if let Err(error) = result {
             tracing::warn!(error = %error.chain(), "cleaning up failed");
         }
+    }
+
+    /// Drops the slot, once its last walsender has let go of it.
+    async fn drop_slot(&self, client: &Client) -> Result<(), EngineError> {
+        let slot = self.engine.config.source.slot.as_str();
+        let end = "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots
+             where slot_name = $1::text::name and active";
+        client.execute(end, &[&slot]).await?;
+        let drop_slot = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+             where slot_name = $1::text::name";
+        client.execute(drop_slot, &[&slot]).await?;
+        Ok(())
     }
 
     /// The log between the loss of the publication and its return cannot be decoded, not even when it

@@ -318,6 +318,11 @@ async fn a_missing_publication_is_told_in_the_stream() {
     let mut stream = try_start(&cluster, "s").await.unwrap();
 
     cluster.batch("insert into events values ('x')").await;
+    let version = cluster.client().await.query_one("show server_version_num", &[]).await.unwrap();
+    if "180000" <= version.get::<_, &str>(0) {
+        // from 18 on the server passes over what it cannot publish; the engine's monitor notices
+        return;
+    }
     let error = end(&mut stream).await;
 
     assert_eq!(error.reason(), Some(Reason::PublicationMissing), "{error:?}");
