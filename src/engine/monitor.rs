@@ -34,7 +34,7 @@ pub(super) struct Monitor {
 pub(super) struct Seen {
     /// How far the slot's confirmed position is behind the head of the log, in bytes.
     pub(super) slot_lag: u64,
-    /// Whether the publication is there and is the one of the first look. From PostgreSQL 18 on the
+    /// Whether the publication is there and is the one of the first look. From version 18 on the
     /// server passes over the changes of a publication that is missing, without an error.
     pub(super) same_publication: bool,
 }
