@@ -315,6 +315,12 @@ impl Lane {
     fn recycle(&mut self, parts: Vec<Part>) {
         for part in parts {
             if let Some(member) = self.members.get_mut(part.target) {
+                let rows = &part.changes.rows;
+                let deleted = rows.iter().filter(|row| row.deleted).count() as u64;
+                let name = member.fold.definition().name.as_str();
+                let total = &self.shared.metrics.rows_total;
+                total.with_label_values(&[name, "delete"]).inc_by(deleted);
+                total.with_label_values(&[name, "upsert"]).inc_by(rows.len() as u64 - deleted);
                 member.fold.recycle(part.changes);
             }
         }

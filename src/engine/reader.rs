@@ -90,6 +90,8 @@ pub struct Reader {
     heard_at: Instant,
     reported_at: Instant,
     handed_over_at: Instant,
+    /// Time spent on the batch at hand.
+    decoding: Duration,
     idle_at: Instant,
     idle_lsn: Lsn,
 }
@@ -131,6 +133,7 @@ impl Reader {
             heard_at: now,
             reported_at: now,
             handed_over_at: now,
+            decoding: Duration::ZERO,
             idle_at: now,
             idle_lsn,
         }
@@ -243,10 +246,15 @@ impl Reader {
     /// the server asked for a reply.
     async fn decode(&mut self) -> Result<bool, ReaderError> {
         let mut asked = false;
-        while self.take_frames(&mut asked)? {
+        loop {
+            let started = Instant::now();
+            let full = self.take_frames(&mut asked)?;
+            self.decoding += started.elapsed();
+            if !full {
+                return Ok(asked);
+            }
             self.hand_over().await?;
         }
-        Ok(asked)
     }
 
     /// Takes frames until there is none (false) or the batch is full (true).
@@ -292,6 +300,8 @@ impl Reader {
 
     async fn hand_over(&mut self) -> Result<(), ReaderError> {
         self.handed_over_at = Instant::now();
+        let decoding = std::mem::take(&mut self.decoding).as_secs_f64();
+        self.metrics.batch_seconds.with_label_values(&["reader", "decode"]).observe(decoding);
         let batch = self.assembler.take();
         if let Some(last) = batch.transactions().last() {
             let seconds = Duration::from_micros(last.committed_at.0.try_into().unwrap_or(0));

@@ -108,8 +108,11 @@ impl<'a> Session<'a> {
             .map_err(WalError::from)?;
         let system = connection.identify_system().await?;
         let slot = &engine.config.source.slot;
-        let same_source =
-            self.recognise(&client, &system.system_identifier, system.timeline).await?;
+        let source = Source {
+            system_identifier: system.system_identifier.clone(),
+            timeline: system.timeline,
+        };
+        let same_source = self.recognise(&client, &source).await?;
         let confirmed = match connection.ensure_slot(slot, SLOT_WAIT).await? {
             Ensured::Existed { confirmed_flush } => confirmed_flush,
             Ensured::Created { consistent_point } => {
@@ -123,6 +126,8 @@ impl<'a> Session<'a> {
         }
         let within = |it: Lsn| confirmed <= it && it <= system.position && same_source;
         let ready = self.prepare(&client, within).await?;
+        // only now do all checkpoints speak of this server's log
+        control::remember_source(&client, slot.as_str(), &source).await?;
         connection.close().await?;
         let silence = silence(&client).await?;
         let mut running = match self.start(ready, confirmed, silence).await {
@@ -199,18 +204,9 @@ impl<'a> Session<'a> {
     }
 
     /// Whether the checkpoints speak of this server's log.
-    async fn recognise(
-        &self,
-        client: &Client,
-        system: &str,
-        timeline: i32,
-    ) -> Result<bool, EngineError> {
+    async fn recognise(&self, client: &Client, now: &Source) -> Result<bool, EngineError> {
         let slot = self.engine.config.source.slot.as_str();
-        let now = Source { system_identifier: system.to_owned(), timeline };
         let before = control::source(client, slot).await?;
-        if before.as_ref() != Some(&now) {
-            control::remember_source(client, slot, &now).await?;
-        }
         let same = before.is_none_or(|it| it.system_identifier == now.system_identifier);
         if !same {
             tracing::warn!(slot, "another server than before; read models are made anew");
