@@ -9,12 +9,12 @@
 //!                        └──┘ simple_query            we: status updates
 //! ```
 //!
-//! [`ReplicationConnection`] is the connection while idle, [`Stream`] while streaming. [`Acknowledgement`] keeps
-//! what may be told to the server apart from what was merely received. Reading is split in two:
-//! [`Stream::fill`] waits for bytes, [`Stream::next`] takes frames out of them without waiting or
+//! [`ReplicationConnection`] is the connection while idle, [`Stream`] while streaming. Reading is
+//! split in two: [`Stream::fill`] waits for bytes, [`Stream::next`] takes frames out of them without waiting or
 //! copying, so that a reader can take thousands between two system calls.
 //!
-//! What it does not do: decode pgoutput, reconnect, keep time. Those belong to the caller.
+//! What it does not do: decode pgoutput, reconnect, keep time. Those belong to the caller; so does the decision
+//! what may be acknowledged.
 //!
 //! See "Streaming Replication Protocol" and "Logical Streaming Replication Protocol" in the
 //! Postgres documentation. `tokio_postgres` cannot do any of this: it has neither the start-up
@@ -28,10 +28,8 @@ pub mod conn;
 pub mod slot;
 pub mod frame;
 pub mod stream;
-pub mod ack;
 pub mod backoff;
 
-pub use ack::Acknowledgement;
 pub use backoff::Backoff;
 pub use conn::{ReplicationConnection, Row};
 pub use error::{Reason, WalError};
