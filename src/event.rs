@@ -4,6 +4,7 @@
 //! so that an event costs one copy out of the socket's buffer and no allocation.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use postgres_types::{FromSql, IsNull, ToSql, Type, private::BytesMut};
 use uuid::Uuid;
@@ -94,6 +95,7 @@ pub struct Batch {
     text: String,
     records: Vec<Record>,
     transactions: Vec<Transaction>,
+    lag: (Duration, bool),
 }
 
 /// A source transaction's part in a batch.
@@ -135,6 +137,30 @@ struct Record {
 }
 
 impl Batch {
+    /// An empty batch with room for a little more than this one holds: batches that follow one
+    /// another are much alike, and one that grows doubles.
+    pub fn another(&self) -> Self {
+        let room = |len: usize| len + len / 4;
+        Self {
+            text: String::with_capacity(room(self.text.len())),
+            records: Vec::with_capacity(room(self.records.len())),
+            transactions: Vec::with_capacity(room(self.transactions.len())),
+            lag: (Duration::ZERO, false),
+        }
+    }
+
+    /// Notes how long after its commit the last of it was sent, by the server's clock, and whether
+    /// more is waiting.
+    pub fn note_lag(&mut self, lag: Duration, more: bool) {
+        self.lag = (lag, more);
+    }
+
+    /// How far behind the newest transaction was when it was sent, and whether more was waiting.
+    /// Decides nothing but how long to gather.
+    pub fn lag(&self) -> (Duration, bool) {
+        self.lag
+    }
+
     /// Opens a transaction; the events pushed from now on are its own.
     pub fn begin(&mut self, commit_lsn: Lsn, committed_at: Timestamp) {
         let start = self.records.len();

@@ -34,6 +34,9 @@ pub mod fold;
 // the way out
 pub mod apply;
 pub mod history;
+pub mod replay;
+pub mod verify;
+pub mod realtime;
 
 // all together
 pub mod engine;

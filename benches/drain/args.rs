@@ -37,8 +37,15 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 20)]
     pub(crate) seconds: u32,
     /// Connections that append the live load
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     pub(crate) writers: u32,
+    /// How they append it, an event a transaction
+    #[arg(long, value_enum, default_value = "insert")]
+    pub(crate) load: Load,
+    /// Events of history before the live load: the second half of the load then runs beside rebuilds
+    /// of `run_status`, one after the other, and each half is told by itself
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) beside_rebuild: Option<u32>,
     /// How all programs reach the server
     #[arg(long, value_enum, default_value = "tcp")]
     pub(crate) transport: Transport,
@@ -64,6 +71,20 @@ pub(crate) enum What {
     Latency,
     /// Both
     All,
+    /// A backlog with broadcasts and without
+    Broadcasts,
+    /// Rebuilds from history, against one set-based statement a table
+    Rebuild,
+}
+
+/// How the live load is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Load {
+    /// Plain prepared inserts: the cheapest writer there is
+    Insert,
+    /// Calls of `append_events`, which looks at the run first
+    AppendEvents,
 }
 
 /// How a client reaches the server.

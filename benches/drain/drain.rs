@@ -22,7 +22,7 @@ use crate::sidecar::{Sidecar, migrate};
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// What every measurement starts from.
-const LOADED: &str = "loaded";
+pub(crate) const LOADED: &str = "loaded";
 
 /// Loads the backlog in such transactions and measures each set of projections.
 pub(crate) async fn measure(
@@ -49,7 +49,7 @@ pub(crate) async fn measure(
 }
 
 /// Makes the data directory: slots first, then the events. Returns where they end in the log.
-async fn prepare(
+pub(crate) async fn prepare(
     args: &Args,
     scratch: &Scratch,
     transaction: Transaction,
@@ -57,15 +57,15 @@ async fn prepare(
     eprintln!("loading {} events in transactions of {transaction}", args.events);
     let server = scratch.start(LOADED).await?;
     migrate(&server.socket_url())?;
-    // Its slot is made, and so are the empty read models.
+    // Its slot is made, and so are the empty read models. Broadcasts begin before the first event.
     let projections = scratch.projections("all")?;
-    let mut sidecar = Sidecar::start(&server.socket_url(), &projections.folder)?;
+    let mut sidecar = Sidecar::start(&server.socket_url(), &projections.folder, true)?;
     sidecar.ready().await?;
     sidecar.stop()?;
     let client = connect(&server).await?;
     let slot = "select pg_create_logical_replication_slot('bench_ref', 'pgoutput')";
     client.execute(slot, &[]).await?;
-    let end = load::load(&client, args, transaction.size(args.events)).await?;
+    let end = load::load(&client, args, args.events, transaction.size(args.events)).await?;
     let row_bytes = load::row_bytes(&client).await?;
     server.stop().await?;
     Ok((end, row_bytes))
@@ -81,7 +81,7 @@ async fn pair(
     let client = connect(&server).await?;
     let reference = read(args, scratch, &server, &client, end).await?;
     let projections = scratch.projections(set)?;
-    let projector = drain(args, &server, &client, &projections).await?;
+    let projector = drain(args, &server, &client, &projections, false).await?;
     load::verify(&client, args, &projections.names).await?;
     server.stop().await?;
     Ok((reference, projector))
@@ -128,16 +128,18 @@ async fn follow_walsender(client: &Client, child: &Child) -> anyhow::Result<f64>
 }
 
 /// `projector run` until its checkpoints have counted every event.
-async fn drain(
+pub(crate) async fn drain(
     args: &Args,
     server: &Server,
     client: &Client,
     projections: &Projections,
+    broadcasts: bool,
 ) -> anyhow::Result<ProjectorRun> {
     let done = "select count(*) = 0 from projector.checkpoints \
                 where projection = any($1) and events < $2";
     let done = client.prepare(done).await?;
-    let mut sidecar = Sidecar::start(&url(server, args.transport), &projections.folder)?;
+    let mut sidecar =
+        Sidecar::start(&url(server, args.transport), &projections.folder, broadcasts)?;
     let ready = sidecar.ready().await?;
     until("projector", LIMIT, async || {
         sidecar.check()?;
@@ -153,6 +155,7 @@ async fn drain(
         peak_mib: process::peak_mib(sidecar.pid())?,
         walsender_seconds: cpu_of(client, "walsender").await?,
         backends_seconds: cpu_of(client, "client backend").await?,
+        told: if broadcasts { Some(sidecar.told().await?) } else { None },
     };
     sidecar.stop()?;
     Ok(run)

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::args::Args;
+use crate::args::{Args, Load};
 use crate::cluster::{Scratch, connect, until, url};
+use crate::load;
 use crate::process;
+use crate::rebuild::rebuild;
 use crate::report::Latency;
 use crate::sidecar::{Sidecar, migrate};
 
@@ -26,84 +28,127 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const CATCH_UP: Duration = Duration::from_secs(60);
 
 /// Events of a run.
-const RUN: u32 = 20;
+const RUN: i32 = 20;
 
 /// Appends `rate` events a second, each in a transaction of its own, to a projector with all
 /// projections.
-pub(crate) async fn measure(args: &Args, scratch: &Scratch, rate: u32) -> anyhow::Result<Latency> {
+pub(crate) async fn measure(
+    args: &Args,
+    scratch: &Scratch,
+    rate: u32,
+) -> anyhow::Result<Vec<Latency>> {
     eprintln!("latency: {rate} events/s for {} s", args.seconds);
     let server = scratch.start("live").await?;
     migrate(&server.socket_url())?;
     let projections = scratch.projections("all")?;
-    let mut sidecar = Sidecar::start(&url(&server, args.transport), &projections.folder)?;
+    if let Some(events) = args.beside_rebuild {
+        eprintln!("loading {events} events");
+        load::history(&connect(&server).await?, args, events).await?;
+    }
+    let mut sidecar = Sidecar::start(&url(&server, args.transport), &projections.folder, false)?;
     sidecar.ready().await?;
 
+    let client = connect(&server).await?;
+    let began: String =
+        client.query_one("select clock_timestamp()::text", &[]).await?.try_get(0)?;
     let first = Instant::now() + Duration::from_millis(100);
     let period = Duration::from_secs(1) * args.writers / rate;
-    let seconds = u64::from(args.seconds) + WARM_UP.as_secs();
+    // with rebuilds, as long again
+    let halves = if args.beside_rebuild.is_some() { 2 } else { 1 };
+    let seconds = u64::from(args.seconds * halves) + WARM_UP.as_secs();
     let appends = u64::from(rate) * seconds / u64::from(args.writers);
+    let load = args.load;
     let mut writers = JoinSet::new();
     for number in 0..args.writers {
         let client = connect(&server).await?;
         // Evenly spread: never all of them at the same moment.
         let first = first + period * number / args.writers;
-        writers.spawn(async move { write(client, first, period, appends).await });
+        writers.spawn(async move { write(client, first, period, appends, load).await });
     }
+    let half = Duration::from_secs(args.seconds.into());
+    let rebuilds = match args.beside_rebuild {
+        Some(_) => rebuilds(&client, first + WARM_UP + half, half).await?,
+        None => 0,
+    };
+    let mut waits = Vec::new();
     while let Some(ended) = writers.join_next().await {
-        ended.context("a writer panicked")??;
+        waits.extend(ended.context("a writer panicked")??);
     }
     let seconds = first.elapsed().as_secs_f64();
 
-    let client = connect(&server).await?;
     until("the last row", CATCH_UP, async || {
         sidecar.check()?;
         let sql = "select (select count(*) from events) = (select count(*) from run_log)";
         Ok(client.query_one(sql, &[]).await?.try_get(0)?)
     })
     .await?;
-    let latency = Latency {
+    let whole = Latency {
         wanted_rate: rate,
         rate: appends as f64 * f64::from(args.writers) / seconds,
         cpu_share: process::cpu_seconds(sidecar.pid())? / seconds,
         peak_mib: process::peak_mib(sidecar.pid())?,
-        ..percentiles(&client).await?
+        append_p50_ms: percentile(&mut waits, 50),
+        append_p99_ms: percentile(&mut waits, 99),
+        ..Latency::default()
     };
+    let mut latencies = Vec::new();
+    for beside in 0..halves {
+        let from = WARM_UP + half * beside;
+        let mut part = percentiles(&client, &began, (from, from + half), &whole).await?;
+        part.rebuilds = rebuilds * beside;
+        latencies.push(part);
+    }
     sidecar.stop()?;
     server.stop().await?;
     scratch.remove("live")?;
-    Ok(latency)
+    Ok(latencies)
 }
 
-/// One worker: run after run, an event each `period`.
+/// One worker: run after run, an event each `period`. Returns how long each took, in milliseconds.
 async fn write(
     client: Client,
     first: Instant,
     period: Duration,
     appends: u64,
-) -> anyhow::Result<()> {
-    let sql = "select version from append_events($1, $2, null, jsonb_build_array( \
-               jsonb_build_object('type', $3::text, 'payload', $4::text::jsonb)))";
-    let append = client.prepare(sql).await?;
+    load: Load,
+) -> anyhow::Result<Vec<f64>> {
+    // Planned once: the load is to cost little beside what is measured.
+    client.batch_execute("set plan_cache_mode = force_generic_plan").await?;
+    let append = client
+        .prepare(match load {
+            Load::Insert => {
+                "insert into events (project_id, run_id, version, type, payload, metadata) \
+                 values ($1, $2, $3, $4, $5::text::jsonb, '{}')"
+            }
+            Load::AppendEvents => {
+                "select version from append_events($1, $2, $3 - 1, jsonb_build_array( \
+                 jsonb_build_object('type', $4::text, 'payload', $5::text::jsonb)))"
+            }
+        })
+        .await?;
     let project = Uuid::from_u128(0x7d1f_8b52_4c0e_4a36_9b1d_2f6c_35a1_e801);
     let mut run = Uuid::now_v7();
-    let mut version = 0;
+    let mut version: i32 = 0;
     let mut ticks = interval_at(first, period);
     // A late writer catches up: the load is what was asked for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut waits = Vec::new();
     for _ in 0..appends {
         ticks.tick().await;
         version += 1;
         let (kind, payload) = event(version);
-        client.query_one(&append, &[&project, &run, &kind, &payload]).await?;
+        let sent = Instant::now();
+        client.execute(&append, &[&project, &run, &version, &kind, &payload]).await?;
+        waits.push(1000.0 * sent.elapsed().as_secs_f64());
         if version == RUN {
             (run, version) = (Uuid::now_v7(), 0);
         }
     }
-    Ok(())
+    Ok(waits)
 }
 
 /// An event of a run's story; the payloads are about as large as the backlog's.
-fn event(version: u32) -> (&'static str, &'static str) {
+fn event(version: i32) -> (&'static str, &'static str) {
     let step = r#"{"step_id": "charge_card", "kind": "http", "attempt": 1, "name": "Charge the card of the customer", "queue": "default", "worker": "worker-3"}"#;
     match (version, version % 3) {
         (1, _) => (
@@ -123,8 +168,31 @@ fn event(version: u32) -> (&'static str, &'static str) {
     }
 }
 
-/// Of all events after the warm-up, in milliseconds.
-async fn percentiles(client: &Client) -> anyhow::Result<Latency> {
+/// The least value that so many of a hundred do not exceed.
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = (values.len() * percent).div_ceil(100).saturating_sub(1);
+    values.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// Rebuilds `run_status` again and again for so long, from a moment on. Returns how often.
+async fn rebuilds(client: &Client, from: Instant, length: Duration) -> anyhow::Result<u32> {
+    sleep_until(from).await;
+    let mut count = 0;
+    while from.elapsed() < length {
+        rebuild(client, &["run_status".to_owned()]).await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Of all events recorded in a part of the time, in milliseconds.
+async fn percentiles(
+    client: &Client,
+    began: &str,
+    (from, until): (Duration, Duration),
+    whole: &Latency,
+) -> anyhow::Result<Latency> {
     let sql = format!(
         "select count(*), \
            coalesce(percentile_disc(array[0.5, 0.9, 0.99]) within group (order by ms), '{{}}'), \
@@ -133,8 +201,10 @@ async fn percentiles(client: &Client) -> anyhow::Result<Latency> {
            select 1000 * extract(epoch from \
              pg_xact_commit_timestamp(l.xmin) - pg_xact_commit_timestamp(e.xmin))::float8 as ms \
            from events as e join run_log as l using (run_id, version) \
-           where e.recorded_at >= (select min(recorded_at) from events) + interval '{} s') as waits",
-        WARM_UP.as_secs()
+           where e.recorded_at >= timestamptz '{began}' + interval '{} s' \
+             and e.recorded_at < timestamptz '{began}' + interval '{} s') as waits",
+        from.as_secs(),
+        until.as_secs(),
     );
     let row = client.query_one(&sql, &[]).await?;
     let percentiles: Vec<f64> = row.try_get(1)?;
@@ -147,6 +217,6 @@ async fn percentiles(client: &Client) -> anyhow::Result<Latency> {
         p90_ms,
         p99_ms,
         max_ms: row.try_get(2)?,
-        ..Latency::default()
+        ..whole.clone()
     })
 }

@@ -8,21 +8,41 @@ use crate::args::Args;
 /// Events of a run.
 const RUN: u32 = 20;
 
+/// Events a transaction of the history, whose log nobody reads.
+const CHUNK: u32 = 50_000;
+
 /// Appends the backlog in transactions of `size` events. Returns where its last commit ends.
-pub(crate) async fn load(client: &Client, args: &Args, size: u32) -> anyhow::Result<String> {
-    let runs = args.events / RUN;
+pub(crate) async fn load(
+    client: &Client,
+    args: &Args,
+    events: u32,
+    size: u32,
+) -> anyhow::Result<String> {
+    call(client, args, events, &format!("bench.load({size})")).await
+}
+
+/// Appends the backlog as fast as it goes, for those who do not read the log of it.
+pub(crate) async fn history(client: &Client, args: &Args, events: u32) -> anyhow::Result<()> {
+    call(client, args, events, &format!("bench.load_history({CHUNK})")).await.map(drop)
+}
+
+async fn call(
+    client: &Client,
+    args: &Args,
+    events: u32,
+    procedure: &str,
+) -> anyhow::Result<String> {
+    let runs = events / RUN;
     ensure!(
-        0 < runs && args.events.is_multiple_of(RUN),
-        "--events must be a multiple of {RUN}, not {}",
-        args.events
+        0 < runs && events.is_multiple_of(RUN),
+        "the events must be a multiple of {RUN}, not {events}"
     );
     let runs_at_once = args.window.unwrap_or(runs).clamp(1, runs);
     client.batch_execute(include_str!("load.sql")).await?;
     let began = "date_trunc('second', now() at time zone 'UTC') at time zone 'UTC'";
-    let filled =
-        format!("insert into bench.size values ({}, {runs_at_once}, {began})", args.events);
+    let filled = format!("insert into bench.size values ({events}, {runs_at_once}, {began})");
     client.batch_execute(&filled).await?;
-    client.batch_execute(&format!("call bench.load({size})")).await?;
+    client.batch_execute(&format!("call {procedure}")).await?;
     let end = client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await?;
     // So that nothing of this is done while something is measured.
     client.batch_execute("vacuum analyze public.events").await?;

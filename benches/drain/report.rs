@@ -13,7 +13,9 @@ pub(crate) struct Report {
     cores: usize,
     options: Args,
     pub(crate) drains: Vec<Drain>,
+    pub(crate) broadcasts: Vec<Broadcasts>,
     pub(crate) latencies: Vec<Latency>,
+    pub(crate) rebuilds: Vec<Rebuild>,
 }
 
 /// A set of projections on a backlog; the runs of the two programs are pairs.
@@ -47,10 +49,31 @@ pub(crate) struct ProjectorRun {
     pub(crate) walsender_seconds: f64,
     /// The processor time of its other connections' server processes, which write the rows.
     pub(crate) backends_seconds: f64,
+    /// What it had broadcast by then, if it did.
+    pub(crate) told: Option<Told>,
+}
+
+/// What was broadcast.
+#[derive(Debug, Serialize)]
+pub(crate) struct Told {
+    pub(crate) messages: u64,
+    /// Lines that were skipped because too many waited.
+    pub(crate) skipped: u64,
+    /// Lines that had still to be sent.
+    pub(crate) waiting: u64,
+}
+
+/// All five read models on a backlog, without broadcasts and with them; the runs are pairs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Broadcasts {
+    transaction: Transaction,
+    events: u32,
+    pub(crate) off: Vec<ProjectorRun>,
+    pub(crate) on: Vec<ProjectorRun>,
 }
 
 /// Commit → visible under a steady load.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Latency {
     pub(crate) wanted_rate: u32,
     pub(crate) rate: f64,
@@ -59,8 +82,23 @@ pub(crate) struct Latency {
     pub(crate) p90_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) max_ms: f64,
+    /// How long a writer waits for its own commit.
+    pub(crate) append_p50_ms: f64,
+    pub(crate) append_p99_ms: f64,
     /// Processor time of projector over the time of the load; 1 is one core.
     pub(crate) cpu_share: f64,
+    pub(crate) peak_mib: f64,
+    /// How many rebuilds of another read model ran meanwhile, one after the other.
+    pub(crate) rebuilds: u32,
+}
+
+/// A rebuild of some read models, and the set-based statements that compute the same rows.
+#[derive(Debug, Serialize)]
+pub(crate) struct Rebuild {
+    pub(crate) projections: String,
+    pub(crate) reference_seconds: f64,
+    /// From the request until the new rows serve, keys and indexes included.
+    pub(crate) seconds: f64,
     pub(crate) peak_mib: f64,
 }
 
@@ -68,8 +106,17 @@ impl Report {
     /// Without any measurement yet.
     pub(crate) fn new(args: &Args, postgres: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        let (drains, latencies) = (Vec::new(), Vec::new());
-        Self { postgres: postgres.to_owned(), cores, options: args.clone(), drains, latencies }
+        let (drains, broadcasts) = (Vec::new(), Vec::new());
+        let (latencies, rebuilds) = (Vec::new(), Vec::new());
+        Self {
+            postgres: postgres.to_owned(),
+            cores,
+            options: args.clone(),
+            drains,
+            broadcasts,
+            latencies,
+            rebuilds,
+        }
     }
 }
 
@@ -98,6 +145,38 @@ impl Drain {
     }
 }
 
+impl Broadcasts {
+    /// Without any run yet.
+    pub(crate) fn new(transaction: Transaction, events: u32) -> Self {
+        Self { transaction, events, off: Vec::new(), on: Vec::new() }
+    }
+
+    fn row(&self) -> String {
+        let rate = |runs: &[ProjectorRun]| {
+            f64::from(self.events) / median(runs.iter().map(|it| it.seconds))
+        };
+        let pairs = self.off.iter().zip(&self.on);
+        let ratio = median(pairs.map(|(off, on)| off.seconds / on.seconds));
+        let told = |of: fn(&Told) -> u64| {
+            let counts = self.on.iter().filter_map(|it| it.told.as_ref());
+            counts.map(of).max().unwrap_or_default()
+        };
+        format!(
+            "| {} | {:.0} | {:.0} | {ratio:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {} | {} | {} |",
+            self.transaction,
+            rate(&self.off),
+            rate(&self.on),
+            median(self.off.iter().map(|it| it.cpu_seconds)),
+            median(self.on.iter().map(|it| it.cpu_seconds)),
+            median(self.off.iter().map(|it| it.peak_mib)),
+            median(self.on.iter().map(|it| it.peak_mib)),
+            told(|it| it.messages),
+            told(|it| it.skipped),
+            told(|it| it.waiting),
+        )
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "PostgreSQL {}, {} cores; medians", self.postgres, self.cores)?;
@@ -108,6 +187,20 @@ impl fmt::Display for Report {
                         | from ready/s | CPU pg_recvlogical | its walsender | CPU projector \
                         | its walsender | its backends | peak MiB |";
             writeln!(f, "{head}\n|{}", "---|".repeat(12))?;
+        }
+        for (number, it) in self.rebuilds.iter().enumerate() {
+            if number == 0 {
+                writeln!(
+                    f,
+                    "\nRebuild, in seconds.\n\n| projections | one statement a table | rebuild | ratio | peak MiB |\n|---|---|---|---|---|"
+                )?;
+            }
+            let Rebuild { projections, reference_seconds, seconds, peak_mib } = it;
+            let ratio = seconds / reference_seconds;
+            writeln!(
+                f,
+                "| {projections} | {reference_seconds:.1} | {seconds:.1} | {ratio:.2} | {peak_mib:.0} |"
+            )?;
         }
         for drain in &self.drains {
             let reference = |of: fn(&ReferenceRun) -> f64| median(drain.reference.iter().map(of));
@@ -129,15 +222,25 @@ impl fmt::Display for Report {
                 projector(|it| it.peak_mib),
             )?;
         }
+        for (number, it) in self.broadcasts.iter().enumerate() {
+            if number == 0 {
+                let head = "| transactions | off, events/s | on, events/s | ratio | CPU s off \
+                            | CPU s on | peak MiB off | peak MiB on | messages | lines skipped \
+                            | lines left |";
+                writeln!(f, "\nBroadcasts, {} events, all five.\n", it.events)?;
+                writeln!(f, "{head}\n|{}", "---|".repeat(11))?;
+            }
+            writeln!(f, "{}", it.row())?;
+        }
         if !self.latencies.is_empty() {
             let head = "| events/s wanted | events/s | events | p50 ms | p90 ms | p99 ms | max ms \
-                        | CPU projector | peak MiB |";
-            writeln!(f, "\nLatency, commit to visible\n\n{head}\n|{}", "---|".repeat(9))?;
+                        | append p50 ms | append p99 ms | CPU projector | peak MiB | beside rebuilds |";
+            writeln!(f, "\nLatency, commit to visible\n\n{head}\n|{}", "---|".repeat(12))?;
         }
         for it in &self.latencies {
             writeln!(
                 f,
-                "| {} | {:.0} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} % | {:.0} |",
+                "| {} | {:.0} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} % | {:.0} | {} |",
                 it.wanted_rate,
                 it.rate,
                 it.events,
@@ -145,8 +248,11 @@ impl fmt::Display for Report {
                 it.p90_ms,
                 it.p99_ms,
                 it.max_ms,
+                it.append_p50_ms,
+                it.append_p99_ms,
                 100.0 * it.cpu_share,
                 it.peak_mib,
+                it.rebuilds,
             )?;
         }
         Ok(())

@@ -3,13 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::process;
+use crate::report::Told;
 
 /// A running `projector run`; killed when dropped.
 pub(crate) struct Sidecar {
@@ -17,13 +20,21 @@ pub(crate) struct Sidecar {
     /// When the process was started.
     pub(crate) started: Instant,
     ready: Option<oneshot::Receiver<Instant>>,
+    /// Where it answers, once it has said so.
+    address: Arc<OnceLock<String>>,
 }
 
 impl Sidecar {
-    /// Starts it on the definitions in `projections`. Its warnings go to our standard error.
-    pub(crate) fn start(url: &str, projections: &Path) -> anyhow::Result<Self> {
+    /// Starts it on the definitions in `projections`, with the embedded Realtime if there are to be
+    /// broadcasts. Its warnings go to our standard error.
+    pub(crate) fn start(url: &str, projections: &Path, broadcasts: bool) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let mut child = projector(url)
+        let mut command = projector(url);
+        if broadcasts {
+            command.env("PROJECTOR_REALTIME_MODE", "embedded");
+            command.env("PROJECTOR_REALTIME_JWT_SECRET", "a secret that signs no token at all");
+        }
+        let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--projections"])
             .arg(projections)
             .stderr(Stdio::piped())
@@ -31,8 +42,10 @@ impl Sidecar {
             .context("cannot start projector")?;
         let log = child.stderr.take().context("projector has no standard error")?;
         let (sender, ready) = oneshot::channel();
-        std::thread::spawn(move || follow(log, sender));
-        Ok(Self { child, started, ready: Some(ready) })
+        let address = Arc::<OnceLock<String>>::default();
+        let said = Arc::clone(&address);
+        std::thread::spawn(move || follow(log, sender, &said));
+        Ok(Self { child, started, ready: Some(ready), address })
     }
 
     /// Waits until it streams.
@@ -44,6 +57,24 @@ impl Sidecar {
     /// The process id.
     pub(crate) fn pid(&self) -> i32 {
         Pid::from_child(&self.child).as_raw_nonzero().get()
+    }
+
+    /// What it has broadcast so far.
+    pub(crate) async fn told(&self) -> anyhow::Result<Told> {
+        let address = self.address.get().context("it has not said where it listens")?;
+        let answer = reqwest::get(format!("http://{address}/api/projections")).await?;
+        let status: Value = serde_json::from_slice(&answer.bytes().await?)?;
+        let count = |name: &str| {
+            status
+                .pointer(&format!("/broadcasts/{name}"))
+                .and_then(Value::as_u64)
+                .context("no status")
+        };
+        Ok(Told {
+            messages: count("sent_total")?,
+            skipped: count("skipped_total")?,
+            waiting: count("backlog_lines")?,
+        })
     }
 
     /// An error once the process has ended.
@@ -83,9 +114,13 @@ fn projector(url: &str) -> Command {
 }
 
 /// Reads the log to its end; passes on what is worse than information.
-fn follow(log: ChildStderr, ready: oneshot::Sender<Instant>) {
+fn follow(log: ChildStderr, ready: oneshot::Sender<Instant>, address: &OnceLock<String>) {
     let mut ready = Some(ready);
     for line in BufReader::new(log).lines().map_while(Result::ok) {
+        let said = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        if let Some(listen) = said.get("listen").and_then(Value::as_str) {
+            address.get_or_init(|| listen.to_owned());
+        }
         if line.contains("\"ready\"")
             && let Some(ready) = ready.take()
         {

@@ -61,6 +61,37 @@ impl ToSql for ColumnArray<'_> {
     to_sql_checked!();
 }
 
+/// A parameter in its binary form, so that the rows it was made of need not stay until the server has
+/// answered.
+#[derive(Debug)]
+pub struct Encoded(Result<BytesMut, String>);
+
+impl Encoded {
+    /// The binary form of a column for a parameter of this type.
+    pub fn of(column: &ColumnArray<'_>, ty: &Type) -> Self {
+        let mut out = BytesMut::new();
+        Self(column.to_sql(ty, &mut out).map(|_| out).map_err(|it| it.to_string()))
+    }
+}
+
+impl ToSql for Encoded {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        let bytes = self.0.as_ref().map_err(Clone::clone)?;
+        out.extend_from_slice(bytes);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        ColumnArray::accepts(ty)
+    }
+
+    to_sql_checked!();
+}
+
 impl ColumnArray<'_> {
     fn element(&self, row: usize, ty: &Type, out: &mut BytesMut) -> Result<(), ArrayError> {
         let Some(facts) = self.changes.rows.get(row) else { return Err(ArrayError::Size) };

@@ -2,6 +2,7 @@
 
 use tokio_postgres::{Client, Error as PgError, GenericClient};
 
+use crate::ident::Ident;
 use crate::lsn::Lsn;
 
 /// What the control tables say of a projection.
@@ -21,6 +22,10 @@ pub struct Standing {
     pub events: i64,
     /// Whether the table of the serving generation is there.
     pub has_table: bool,
+    /// The definition that its rows were made by, where that was kept.
+    pub definition_text: Option<String>,
+    /// Whether it is to rest.
+    pub is_paused: bool,
 }
 
 /// Every projection that the control tables know.
@@ -31,7 +36,8 @@ pub async fn standings(client: &Client) -> Result<Vec<Standing>, PgError> {
     let rows = client
         .query(
             "select p.name, p.definition_hash, p.generation, p.state, c.lsn, coalesce(c.events, 0),
-               to_regclass(format('projector.%I', p.table_name || '_' || p.generation)) is not null
+               to_regclass(format('projector.%I', p.table_name || '_' || p.generation)) is not null,
+               p.definition_text, p.paused_at is not null
              from projector.projections p
              left join projector.checkpoints c on c.projection = p.name",
             &[],
@@ -47,6 +53,8 @@ pub async fn standings(client: &Client) -> Result<Vec<Standing>, PgError> {
                 checkpoint: row.try_get(4)?,
                 events: row.try_get(5)?,
                 has_table: row.try_get(6)?,
+                definition_text: row.try_get(7)?,
+                is_paused: row.try_get(8)?,
             })
         })
         .collect()
@@ -86,44 +94,74 @@ pub struct Installed<'a> {
     pub lane: &'a str,
     /// The hash of its definition.
     pub definition_hash: &'a str,
+    /// The definition itself.
+    pub definition_text: &'a str,
     /// The declaration of each column, to see later which of them changed: JSON text.
     pub columns: &'a str,
     /// The generation.
     pub generation: i32,
     /// Up to where its rows are complete.
     pub checkpoint: Lsn,
+    /// The checkpoint that it replaces; `None` where there must be none.
+    pub expected: Option<Lsn>,
     /// How many events they were made of.
     pub events: i64,
 }
 
-/// Records that a generation serves, with its checkpoint. To be called in the transaction that
-/// puts the generation in place.
+/// Records that a generation serves, with its checkpoint, in the transaction that puts it in place.
+///
+/// False when the checkpoint is not the expected one: somebody else
+/// writes, and the transaction must go.
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn install<C: GenericClient>(client: &C, it: &Installed<'_>) -> Result<(), PgError> {
+pub async fn install<C: GenericClient>(client: &C, it: &Installed<'_>) -> Result<bool, PgError> {
     client
         .execute(
             "insert into projector.projections as p
-               (name, table_name, lane, definition_hash, columns, generation, state)
-             values ($1, $2, $3, $4, $5::text::jsonb, $6, 'live')
+               (name, table_name, lane, definition_hash, columns, generation, definition_text, state)
+             values ($1, $2, $3, $4, $5::text::jsonb, $6, $7, 'live')
              on conflict (name) do update set
                table_name = excluded.table_name, lane = excluded.lane,
                definition_hash = excluded.definition_hash, columns = excluded.columns,
+               definition_text = excluded.definition_text,
                generation = excluded.generation, state = 'live', last_error = null,
                error_at = null, updated_at = clock_timestamp()",
-            &[&it.name, &it.table, &it.lane, &it.definition_hash, &it.columns, &it.generation],
+            &[
+                &it.name,
+                &it.table,
+                &it.lane,
+                &it.definition_hash,
+                &it.columns,
+                &it.generation,
+                &it.definition_text,
+            ],
         )
         .await?;
-    client
-        .execute(
-            "insert into projector.checkpoints (projection, lsn, events)
-             values ($1, $2, $3)
-             on conflict (projection) do update set
-               lsn = excluded.lsn, events = excluded.events, updated_at = clock_timestamp()",
-            &[&it.name, &it.checkpoint, &it.events],
-        )
-        .await?;
+    let moved = match it.expected {
+        None => {
+            let insert = "insert into projector.checkpoints (projection, lsn, events)
+                 values ($1, $2, $3) on conflict (projection) do nothing";
+            client.execute(insert, &[&it.name, &it.checkpoint, &it.events]).await?
+        }
+        Some(expected) => {
+            let update = "update projector.checkpoints
+                 set lsn = $2, events = $3, updated_at = clock_timestamp()
+                 where projection = $1 and lsn = $4";
+            client.execute(update, &[&it.name, &it.checkpoint, &it.events, &expected]).await?
+        }
+    };
+    Ok(moved == 1)
+}
+
+/// Keeps the text of a definition that means the same as the one that made the rows.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn keep_text(client: &Client, name: &str, hash: &str, text: &str) -> Result<(), PgError> {
+    let sql = "update projector.projections set definition_text = $3
+         where name = $1 and definition_hash = $2 and definition_text is distinct from $3";
+    client.execute(sql, &[&name, &hash, &text]).await?;
     Ok(())
 }
 
@@ -170,6 +208,8 @@ pub struct Source {
     pub system_identifier: String,
     /// Its timeline.
     pub timeline: i32,
+    /// The object id of the publication, where it is known.
+    pub publication: Option<u32>,
 }
 
 /// The source that the checkpoints were taken from, where there is one yet.
@@ -179,25 +219,64 @@ pub struct Source {
 pub async fn source(client: &Client, slot: &str) -> Result<Option<Source>, PgError> {
     let row = client
         .query_opt(
-            "select system_identifier, timeline from projector.sources where slot = $1",
+            "select system_identifier, timeline, publication from projector.sources where slot = $1",
             &[&slot],
         )
         .await?;
-    row.map(|row| Ok(Source { system_identifier: row.try_get(0)?, timeline: row.try_get(1)? }))
-        .transpose()
+    row.map(|row| {
+        let (system_identifier, timeline) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Source { system_identifier, timeline, publication: row.try_get(2)? })
+    })
+    .transpose()
+}
+
+/// The object id of a publication; `None` where it is missing.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn publication(client: &Client, name: &Ident) -> Result<Option<u32>, PgError> {
+    let sql = "select oid from pg_publication where pubname = $1::text::name";
+    client.query_opt(sql, &[&name.as_str()]).await?.map(|row| row.try_get(0)).transpose()
+}
+
+/// Checkpoints beyond the end of the log speak of a past that has not happened: the database was
+/// restored to an earlier time. The projections have none then, and are built anew.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn forget_beyond(client: &Client, end: Lsn) -> Result<(), PgError> {
+    client.execute("delete from projector.checkpoints where $1 < lsn", &[&end]).await?;
+    Ok(())
+}
+
+/// Forgets all checkpoints, which speak of another server's log, and remembers this one.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn change_source(client: &mut Client, slot: &str, it: &Source) -> Result<(), PgError> {
+    let transaction = client.transaction().await?;
+    transaction.execute("delete from projector.checkpoints", &[]).await?;
+    remember_source(&transaction, slot, it).await?;
+    transaction.commit().await
 }
 
 /// Remembers whose log the checkpoints speak of.
 ///
 /// # Errors
 /// Those of the connection.
-pub async fn remember_source(client: &Client, slot: &str, it: &Source) -> Result<(), PgError> {
+pub async fn remember_source<C: GenericClient>(
+    client: &C,
+    slot: &str,
+    it: &Source,
+) -> Result<(), PgError> {
     client
         .execute(
-            "insert into projector.sources (slot, system_identifier, timeline) values ($1, $2, $3)
+            "insert into projector.sources (slot, system_identifier, timeline, publication)
+             values ($1, $2, $3, $4)
              on conflict (slot) do update set
-               system_identifier = excluded.system_identifier, timeline = excluded.timeline",
-            &[&slot, &it.system_identifier, &it.timeline],
+               system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+               publication = coalesce(excluded.publication, sources.publication)",
+            &[&slot, &it.system_identifier, &it.timeline, &it.publication],
         )
         .await?;
     Ok(())

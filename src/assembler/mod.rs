@@ -201,7 +201,8 @@ impl Assembler {
         if let Some(open) = &mut self.open {
             open.in_batch = false;
         }
-        std::mem::take(&mut self.batch)
+        let next = self.batch.another();
+        std::mem::replace(&mut self.batch, next)
     }
 
     /// Where the commit record of the last complete transaction ends, whether or not it had events;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::out::{DIM, GOOD, Out, styled};
 use crate::cli::{CheckArgs, Context, Exit};
-use crate::definition::{self, Definition, Problem};
+use crate::definition::{self, Broadcast, Definition, Definitions, Problem};
 
 pub(super) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
     // The configuration has been checked already, or we would not be here.
@@ -15,27 +15,40 @@ pub(super) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<Exit> {
         return show_config(context);
     }
     let folder = args.folder.as_deref().unwrap_or(&context.config().projections);
-    let Some(definitions) = load(folder, &context.out)? else { return Ok(Exit::USAGE) };
+    let Some(all) = load(folder, &context.out)? else { return Ok(Exit::USAGE) };
+    let (definitions, broadcasts) = (&all.projections, &all.broadcasts);
     if context.out.is_json() {
         let list: Vec<_> = definitions.iter().map(describe).collect();
-        context.out.json(&json!({ "definitions": list, "problems": [] }))?;
+        let told: Vec<_> = broadcasts.iter().map(describe_broadcast).collect();
+        context.out.json(&json!({ "definitions": list, "broadcasts": told, "problems": [] }))?;
         return Ok(Exit::DONE);
     }
-    for it in &definitions {
+    for it in definitions {
         let (columns, rules) = (it.columns.len(), it.rules.len());
         let file = it.file.display();
         let ok = styled(GOOD, "ok");
-        context.out.line(format_args!("{ok}  {file}  {columns} columns, {rules} rules"))?;
+        let upcasts = match it.upcasts.len() {
+            0 => String::new(),
+            count => format!(", {}", plural(count, "upcast")),
+        };
+        context
+            .out
+            .line(format_args!("{ok}  {file}  {columns} columns, {rules} rules{upcasts}"))?;
     }
-    if definitions.is_empty() {
+    for it in broadcasts {
+        let (file, topic, event) = (it.file.display(), it.topic.text(), &it.event);
+        let (ok, rules) = (styled(GOOD, "ok"), plural(it.rules.len(), "rule"));
+        context.out.line(format_args!("{ok}  {file}  broadcast `{event}` on {topic}, {rules}"))?;
+    }
+    if definitions.is_empty() && broadcasts.is_empty() {
         context.out.note(format_args!("no definitions in {}", folder.display()));
     }
     Ok(Exit::DONE)
 }
 
 /// The definitions of a folder; `None` after their problems have been told.
-pub(super) fn load(folder: &Path, out: &Out) -> anyhow::Result<Option<Vec<Definition>>> {
-    match definition::load(folder) {
+pub(super) fn load(folder: &Path, out: &Out) -> anyhow::Result<Option<Definitions>> {
+    match definition::load_all(folder) {
         Ok(definitions) => Ok(Some(definitions)),
         Err(problems) => {
             tell(&problems, out)?;
@@ -73,7 +86,14 @@ fn problem(it: &Problem) -> Value {
 fn describe(it: &Definition) -> Value {
     json!({
         "name": it.name, "file": it.file, "hash": it.hash, "lane": it.lane,
-        "columns": it.columns.len(), "rules": it.rules.len(),
+        "columns": it.columns.len(), "rules": it.rules.len(), "upcasts": it.upcasts.len(),
+    })
+}
+
+fn describe_broadcast(it: &Broadcast) -> Value {
+    json!({
+        "name": it.name, "file": it.file, "hash": it.hash, "topic": it.topic.text(),
+        "event": it.event, "private": it.private, "rules": it.rules.len(),
     })
 }
 

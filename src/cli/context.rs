@@ -5,7 +5,8 @@ use tokio_postgres::Client;
 use crate::cli::fail::{Exit, Failure};
 use crate::cli::out::Out;
 use crate::config::{Config, Environment, Loaded, Secret};
-use crate::pg::{self, Class, ConnectError, Settings};
+use crate::pg::{self, Class, ConnectError, Remarks, Settings};
+use crate::redact::Redactor;
 
 /// The configuration, the environment and the printer.
 #[derive(Clone, Debug)]
@@ -39,13 +40,36 @@ impl Context {
         })
     }
 
+    /// What `redact()` hides.
+    ///
+    /// # Errors
+    /// When the rules of `[redact]` cannot be followed.
+    pub fn redactor(&self) -> Result<Redactor, Failure> {
+        self.config().redact.redactor().map_err(|error| {
+            Failure::new("the rules of [redact] cannot be used").caused_by(error).exit(Exit::USAGE)
+        })
+    }
+
     /// Connects for SQL, as `projector VERB`.
     ///
     /// # Errors
     /// When there is no database there, or it does not let us in.
     pub async fn connect(&self, verb: &str) -> Result<Client, Failure> {
+        self.connect_listening(verb, &Remarks::default()).await
+    }
+
+    /// The same; what the server remarks is kept in `remarks`.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_listening(
+        &self,
+        verb: &str,
+        remarks: &Remarks,
+    ) -> Result<Client, Failure> {
         let settings = self.settings()?;
-        pg::connect(&settings, &format!("projector {verb}")).await.map_err(cannot_connect)
+        let name = format!("projector {verb}");
+        pg::connect_listening(&settings, &name, remarks).await.map_err(cannot_connect)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use crate::cli::out::{BOLD, GOOD, styled};
+use crate::cli::out::{BOLD, GOOD, WARN, styled};
 use crate::cli::{Context, Exit, Failure, MigrateArgs};
 use crate::migrate::{self, MigrateError};
+use crate::pg::Remarks;
 
 pub(super) async fn run(args: &MigrateArgs, context: &Context) -> anyhow::Result<Exit> {
     let schema = context.config().events_schema();
@@ -12,7 +13,8 @@ pub(super) async fn run(args: &MigrateArgs, context: &Context) -> anyhow::Result
         context.out.write(migrate::print(schema).map_err(explain)?)?;
         return Ok(Exit::DONE);
     }
-    let mut client = context.connect("migrate").await?;
+    let remarks = Remarks::default();
+    let mut client = context.connect_listening("migrate", &remarks).await?;
     if args.dry_run {
         let pending = migrate::plan(&client).await.map_err(explain)?;
         let names: Vec<_> =
@@ -27,7 +29,10 @@ pub(super) async fn run(args: &MigrateArgs, context: &Context) -> anyhow::Result
         }
         return Ok(Exit::DONE);
     }
-    let report = migrate::apply(&mut client, schema).await.map_err(explain)?;
+    let mut report = migrate::apply(&mut client, schema).await.map_err(explain)?;
+    // what a superuser must run is told by itself
+    let is_advice = |it: &String| report.advice.iter().any(|advice| it.contains(advice));
+    report.warnings = remarks.take().into_iter().filter(|it| !is_advice(it)).collect();
     if context.out.is_json() {
         context.out.json(&report)?;
         return Ok(Exit::DONE);
@@ -40,6 +45,9 @@ pub(super) async fn run(args: &MigrateArgs, context: &Context) -> anyhow::Result
     }
     if report.applied.is_empty() && report.partitions == 0 {
         context.out.line("up to date")?;
+    }
+    for it in &report.warnings {
+        context.out.note(format_args!("{} {it}", styled(WARN, "warning:")));
     }
     if !report.advice.is_empty() {
         context.out.note(styled(BOLD, "a superuser must still run, before `projector run`:"));

@@ -11,32 +11,45 @@ mod fail;
 mod log;
 mod context;
 
+mod hub;
 mod sidecar;
+mod reload;
 mod run;
 mod dev;
 mod migrate;
 mod append;
+mod progress;
 mod status;
+mod control;
+mod rebuild;
+mod verify;
+mod pause;
+mod wait;
+mod plan;
+mod prune;
+mod dead_letters;
 mod check;
 mod test;
 mod doctor;
 mod tail;
+mod replay;
+mod explain;
 mod completions;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use args::{
-    AppendArgs, CheckArgs, Cli, Color, Command, CompletionsArgs, DevArgs, DoctorArgs, Format,
-    Global, MigrateArgs, RunArgs, StatusArgs, TailArgs, TestArgs,
+    AppendArgs, CheckArgs, Cli, Color, Command, CompletionsArgs, DeadLettersArgs,
+    DeadLettersCommand, DevArgs, DoctorArgs, ExplainArgs, Format, Global, MigrateArgs, PauseArgs,
+    PlanArgs, PruneArgs, RebuildArgs, ReplayArgs, ResumeArgs, RunArgs, StatusArgs, TailArgs,
+    TestArgs, VerifyArgs, WaitArgs,
 };
 pub use context::Context;
 pub use fail::{Exit, Failure};
 
 use crate::cli::out::Out;
 use crate::config::{self, Environment};
-use crate::fold::cases;
-use crate::redact::Redactor;
 
 /// Runs the program: `arguments` with its own name first, and the environment as it was.
 pub fn start(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
@@ -72,15 +85,22 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Migrate(args) => migrate::run(&args, context).await,
         Command::Append(args) => append::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
+        Command::Rebuild(args) => rebuild::run(args, context).await,
+        Command::Verify(args) => verify::run(args, context).await,
+        Command::Pause(args) => pause::pause(&args, context).await,
+        Command::Resume(args) => pause::resume(&args, context).await,
+        Command::Wait(args) => wait::run(&args, context).await,
+        Command::Plan(PlanArgs {}) => plan::run(context).await,
+        Command::Prune(args) => prune::run(&args, context).await,
+        Command::DeadLetters(args) => dead_letters::run(args, context).await,
         Command::Check(args) => check::run(&args, context),
         Command::Doctor(DoctorArgs {}) => doctor::run(context).await,
         Command::Tail(args) => tail::run(args, context).await,
+        Command::Replay(args) => replay::run(&args, context).await,
+        Command::Explain(args) => explain::run(&args, context).await,
         Command::Completions(args) => completions::run(&args, &context.out),
         Command::Run(_) => run::run(context).await,
-        Command::Test(args) => {
-            let redactor = Redactor::default();
-            test::run(&args, context, |definition, case| cases::run(definition, case, &redactor))
-        }
-        Command::Dev(args) => dev::run(args, context).await,
+        Command::Test(args) => test::run(&args, context).await,
+        Command::Dev(args) => Box::pin(dev::run(args, context)).await,
     }
 }

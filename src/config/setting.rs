@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::config::secret::Secret;
-use crate::config::units::Size;
+use crate::config::units::{Period, Size};
 use crate::ident::Ident;
 
 /// A value before its type is known. The environment and flags give only text.
@@ -109,6 +109,30 @@ impl Setting for Size {
     }
 }
 
+impl Setting for Period {
+    const KIND: &'static str = "a span of time such as `200ms`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: crate::config::units::UnitError| error.to_string())
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl Setting for String {
+    const KIND: &'static str = "a string";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+    }
+
+    fn show(&self) -> String {
+        quoted(self)
+    }
+}
+
 impl Setting for SocketAddr {
     const KIND: &'static str = "an address such as `127.0.0.1:4400`";
 
@@ -198,6 +222,112 @@ impl<T: Setting> Setting for Option<T> {
 
     fn show(&self) -> String {
         self.as_ref().map(T::show).unwrap_or_default()
+    }
+}
+
+/// Where broadcasts go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RealtimeMode {
+    /// Nowhere.
+    Off,
+    /// To a Supabase Realtime, through its HTTP API.
+    Http,
+    /// Into the table that a Supabase Realtime follows.
+    Sql,
+    /// To the clients of this process.
+    Embedded,
+}
+
+impl RealtimeMode {
+    /// The word that is written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Http => "http",
+            Self::Sql => "sql",
+            Self::Embedded => "embedded",
+        }
+    }
+}
+
+impl Setting for RealtimeMode {
+    const KIND: &'static str = "one of off, http, sql, embedded";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let known = [Self::Off, Self::Http, Self::Sql, Self::Embedded];
+        let found = known.into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is not {}", Self::KIND))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// The address of a server that speaks HTTP, without a slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpUrl(String);
+
+impl HttpUrl {
+    /// The address, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for HttpUrl {
+    const KIND: &'static str = "an address such as `https://project.supabase.co`";
+
+    // the text is not repeated in an error: it may hold a password
+    fn from_text(text: &str) -> Result<Self, String> {
+        let url = reqwest::Url::parse(text);
+        let url = url.map_err(|error| format!("not {} ({error})", Self::KIND))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(format!("`{}:` is not {}", url.scheme(), Self::KIND));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(
+                "no name and password in the address; `realtime.key` is for that".to_owned()
+            );
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("no `?` and no `#`: {}", Self::KIND));
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+/// The size of a message: what every Realtime takes, and enough for a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageSize(Size);
+
+impl MessageSize {
+    const LIMITS: (Size, Size) = (Size::from_bytes(1 << 10), Size::from_bytes(2 << 20));
+
+    /// The number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0.bytes()
+    }
+}
+
+impl Setting for MessageSize {
+    const KIND: &'static str = "a size from `1KiB` to `2MiB`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let size = Size::from_text(text)?;
+        let (least, most) = Self::LIMITS;
+        if size < least || most < size {
+            return Err(format!("`{text}` is not {}", Self::KIND));
+        }
+        Ok(Self(size))
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
     }
 }
 

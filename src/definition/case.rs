@@ -29,6 +29,8 @@ pub struct Case {
     pub given: Batch,
     /// The rows, in no order.
     pub expect: Vec<ExpectedRow>,
+    /// A part of the error of each event that is set aside because a rule fails on it, in order.
+    pub set_aside: Vec<String>,
     /// Where it stands in the file, from 1.
     pub line: usize,
 }
@@ -48,6 +50,8 @@ struct WrittenCase {
     name: String,
     given: Vec<Spanned<WrittenEvent>>,
     expect: Vec<Spanned<toml::Table>>,
+    #[serde(default)]
+    set_aside: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -143,7 +147,7 @@ fn case(source: &mut Source<'_>, written: Spanned<WrittenCase>) -> Case {
         }
     }
     let expect = written.expect.iter().map(|it| expected_row(source, it)).collect();
-    Case { name: written.name, given, expect, line }
+    Case { name: written.name, given, expect, set_aside: written.set_aside, line }
 }
 
 fn push(
@@ -242,6 +246,13 @@ pub enum Difference {
         /// What the nearest row holds; `None` when it has no such column.
         found: Option<Value>,
     },
+    /// Another event is set aside, or none.
+    SetAside {
+        /// What the case says.
+        expected: String,
+        /// The event's type and its error.
+        found: Option<String>,
+    },
 }
 
 impl fmt::Display for Difference {
@@ -254,6 +265,10 @@ impl fmt::Display for Difference {
                     Some(found) => write!(f, "{found}"),
                     None => f.write_str("no such column"),
                 }
+            }
+            Self::SetAside { expected, found } => {
+                let found = found.as_deref().unwrap_or("no such event");
+                write!(f, "set aside: expected `{expected}`, found {found}")
             }
         }
     }
@@ -295,7 +310,7 @@ fn wrong<'a>(
 }
 
 /// Numbers by value, times by moment, all else as it is.
-fn is_same(a: &Value, b: &Value) -> bool {
+pub fn is_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
         (Value::String(a), Value::String(b)) => {

@@ -6,6 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::event::Timestamp;
+use crate::redact::Redactor;
 
 /// The result of an expression. Texts borrow from the event or the expression where they can.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,102 @@ pub enum Value<'a> {
     Time(Timestamp),
 }
 
+impl<'a> From<&'a str> for Datum<'a> {
+    fn from(it: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(it))
+    }
+}
+
+impl From<String> for Datum<'_> {
+    fn from(it: String) -> Self {
+        Self::Text(Cow::Owned(it))
+    }
+}
+
+impl From<bool> for Datum<'_> {
+    fn from(it: bool) -> Self {
+        Self::Bool(it)
+    }
+}
+
+impl From<i32> for Datum<'_> {
+    fn from(it: i32) -> Self {
+        Self::Int(it.into())
+    }
+}
+
+impl From<i64> for Datum<'_> {
+    fn from(it: i64) -> Self {
+        Self::Int(it)
+    }
+}
+
+impl From<f64> for Datum<'_> {
+    fn from(it: f64) -> Self {
+        Self::Number(Cow::Owned(it.to_string()))
+    }
+}
+
+impl From<Uuid> for Datum<'_> {
+    fn from(it: Uuid) -> Self {
+        Self::Uuid(it)
+    }
+}
+
+impl From<Timestamp> for Datum<'_> {
+    fn from(it: Timestamp) -> Self {
+        Self::Time(it)
+    }
+}
+
+impl From<serde_json::Value> for Datum<'_> {
+    fn from(it: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        match it {
+            Json::Null => Self::Null,
+            Json::Bool(it) => Self::Bool(it),
+            Json::Number(it) => Self::Number(Cow::Owned(it.to_string())),
+            Json::String(it) => Self::Text(Cow::Owned(it)),
+            it @ (Json::Array(_) | Json::Object(_)) => Self::Json(Cow::Owned(it.to_string())),
+        }
+    }
+}
+
+impl<'a, T: Into<Datum<'a>>> From<Option<T>> for Datum<'a> {
+    fn from(it: Option<T>) -> Self {
+        it.map_or(Self::Null, Into::into)
+    }
+}
+
+impl Value<'_> {
+    /// The same, independent of what it was borrowed from.
+    pub fn to_static(&self) -> Value<'static> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(it) => Value::Bool(*it),
+            Self::Int(it) => Value::Int(*it),
+            Self::Float(it) => Value::Float(*it),
+            Self::Text(it) => Value::Text(Cow::Owned(it.as_ref().to_owned())),
+            Self::Uuid(it) => Value::Uuid(*it),
+            Self::Time(it) => Value::Time(*it),
+        }
+    }
+}
+
+impl<'a> Datum<'a> {
+    /// The datum of a JSON value.
+    pub fn of(json: &'a serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(it) => Self::Bool(*it),
+            Json::Number(it) => Self::Number(it.to_string().into()),
+            Json::String(it) => Self::Text(it.as_str().into()),
+            it => Self::Json(it.to_string().into()),
+        }
+    }
+}
+
 impl Datum<'_> {
     /// Whether it is [`Datum::Null`].
     pub fn is_null(&self) -> bool {
@@ -65,6 +162,20 @@ impl Datum<'_> {
         }
     }
 
+    /// As JSON text.
+    pub fn to_json(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(it) => it.to_string(),
+            Self::Int(it) => it.to_string(),
+            Self::Number(it) | Self::Json(it) => it.as_ref().to_owned(),
+            Self::Text(it) => quoted(it),
+            Self::Uuid(it) => quoted(&it.to_string()),
+            Self::Time(it) => quoted(&super::time::text(*it)),
+        }
+    }
+
     /// The kind in the words of an error: `text`, `a number` …
     pub fn kind(&self) -> &'static str {
         match self {
@@ -76,6 +187,22 @@ impl Datum<'_> {
             Self::Json(_) => "the object",
             Self::Uuid(_) => "the id",
             Self::Time(_) => "the time",
+        }
+    }
+
+    /// The value after the rules of `[redact]`.
+    #[must_use]
+    pub fn redacted(self, redactor: &Redactor) -> Self {
+        match self {
+            Self::Json(Cow::Borrowed(json)) => Self::Json(redactor.apply(json)),
+            Self::Json(Cow::Owned(json)) => {
+                Self::Json(Cow::Owned(redactor.apply(&json).into_owned()))
+            }
+            Self::Text(Cow::Borrowed(text)) => Self::Text(redactor.text(text)),
+            Self::Text(Cow::Owned(text)) => {
+                Self::Text(Cow::Owned(redactor.text(&text).into_owned()))
+            }
+            other => other,
         }
     }
 

@@ -7,8 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::model::Op;
-use super::near;
 use super::problem::Source;
+use super::upcast::draft::{self as upcast, DraftUpcast};
+use crate::config::nearest;
 
 /// A text and where it stands, quotes included.
 #[derive(Clone, Debug)]
@@ -26,11 +27,27 @@ pub(super) struct Draft {
     pub(super) key: Vec<Entry>,
     pub(super) tenant: Option<Text>,
     pub(super) lane: Option<Text>,
+    pub(super) on_error: Option<Text>,
     pub(super) columns: Vec<Entry>,
     pub(super) indexes: Vec<Text>,
     pub(super) rules: Vec<DraftRule>,
     pub(super) lookups: Vec<DraftLookup>,
     pub(super) epoch: Option<DraftEpoch>,
+    pub(super) upcasts: Vec<DraftUpcast>,
+    /// Whether there is nothing in the file but upcasts.
+    pub(super) has_upcasts_alone: bool,
+    pub(super) handler: Option<DraftHandler>,
+    pub(super) sql: Option<Text>,
+    pub(super) events: Option<Vec<Text>>,
+}
+
+/// What `[handler]` says of the code.
+#[derive(Debug)]
+pub(super) struct DraftHandler {
+    pub(super) span: Range<usize>,
+    pub(super) name: Option<Text>,
+    /// One for each operation that the code uses.
+    pub(super) rules: Vec<DraftRule>,
 }
 
 #[derive(Debug, Default)]
@@ -65,15 +82,19 @@ pub(super) struct DraftEpoch {
     pub(super) keep: Vec<Text>,
 }
 
-const TOP_KEYS: &[&str] =
-    &["table", "key", "tenant", "lane", "indexes", "columns", "on", "lookup", "epoch"];
+const TOP_KEYS: &[&str] = &[
+    "kind", "table", "key", "tenant", "lane", "on_error", "indexes", "columns", "on", "handler",
+    "sql", "events", "lookup", "epoch", "upcast",
+];
 const RULE_KEYS: &[&str] = &[
     "event", "when", "foreach", "key", "set", "set_once", "add", "min", "max", "append", "merge",
     "delete",
 ];
+const HANDLER_KEYS: &[&str] =
+    &["name", "events", "set", "set_once", "add", "min", "max", "append", "merge", "delete"];
 const OPERATIONS: &str = "set, set_once, add, min, max, append, merge, delete";
 
-type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Reads a file; what is wrong with its shape is noted in `source`.
 pub(super) fn read(source: &mut Source<'_>) -> Draft {
@@ -87,21 +108,41 @@ pub(super) fn read(source: &mut Source<'_>) -> Draft {
     if !errors.is_empty() {
         return draft;
     }
+    let mut keys = root.get_ref().iter().map(|it| it.0.get_ref().as_ref());
+    draft.has_upcasts_alone = !root.get_ref().is_empty() && keys.all(|it| it == "upcast");
     for (name, value) in root.get_ref() {
         match name.get_ref().as_ref() {
+            "kind" => kind(source, value),
             "table" => draft.table = text_of(source, value),
             "tenant" => draft.tenant = text_of(source, value),
             "lane" => draft.lane = text_of(source, value),
+            "on_error" => draft.on_error = text_of(source, value),
+            "key" if value.get_ref().is_array() => draft.key = names(source, value),
             "key" => draft.key = entries(source, value, "{ column = \"expression\" }"),
             "columns" => draft.columns = entries(source, value, "a table of column = \"type\""),
             "indexes" => draft.indexes = texts(source, value),
             "on" => draft.rules = rules(source, value),
+            "sql" => draft.sql = text_of(source, value),
+            "events" => draft.events = Some(texts(source, value)),
+            "handler" => draft.handler = handler(source, value),
             "lookup" => draft.lookups = lookups(source, value),
             "epoch" => draft.epoch = epoch(source, value),
+            "upcast" => draft.upcasts = upcast::read(source, value),
             other => unknown_key(source, &name.span(), other, TOP_KEYS),
         }
     }
     draft
+}
+
+/// What a file defines; one that defines a broadcast is not read here.
+fn kind(source: &mut Source<'_>, value: &Value<'_>) {
+    const KINDS: [&str; 2] = ["projection", "broadcast"];
+    let Some(text) = text_of(source, value) else { return };
+    if text.value != KINDS[0] {
+        let hint = nearest(&text.value, KINDS).map(|near| format!("did you mean `{near}`?"));
+        let message = format!("unknown kind `{}`", text.value);
+        source.problem(&text.span, message, format!("one of: {}", KINDS.join(", ")), hint);
+    }
 }
 
 fn rules(source: &mut Source<'_>, value: &Value<'_>) -> Vec<DraftRule> {
@@ -151,6 +192,46 @@ fn rule(source: &mut Source<'_>, span: Range<usize>, table: &DeTable<'_>) -> Dra
     rule
 }
 
+/// Code that is to be checked as rules are: a rule stands for each operation that it may use, of
+/// values that nobody knows.
+fn handler(source: &mut Source<'_>, value: &Value<'_>) -> Option<DraftHandler> {
+    let DeValue::Table(table) = value.get_ref() else {
+        wrong_kind(source, value, "a table with `name` and the operations that the code uses");
+        return None;
+    };
+    let span = value.span();
+    let mut handler = DraftHandler { span: span.clone(), name: None, rules: Vec::new() };
+    let unknown = || Text { value: "payload".to_owned(), span: span.clone() };
+    let rule = || DraftRule { span: span.clone(), when: Some(unknown()), ..DraftRule::default() };
+    let mut events = Vec::new();
+    for (name, value) in table {
+        let name_text = name.get_ref().as_ref();
+        if let Some(op) = Op::ALL.into_iter().find(|it| it.name() == name_text) {
+            for column in texts(source, value) {
+                let operations = vec![DraftOperation { op, column, value: unknown() }];
+                handler.rules.push(DraftRule { operations, ..rule() });
+            }
+            continue;
+        }
+        match (name_text, value.get_ref()) {
+            ("name", _) => handler.name = text_of(source, value),
+            ("events", _) => events = texts(source, value),
+            ("delete", DeValue::Boolean(true)) => {
+                handler.rules.push(DraftRule { delete: Some(name.span()), ..rule() });
+            }
+            ("delete", _) => wrong_kind(source, value, "`true`, or leave `delete` out"),
+            (other, _) => unknown_key(source, &name.span(), other, HANDLER_KEYS),
+        }
+    }
+    if events.is_empty() {
+        events.push(Text { value: "*".to_owned(), span: span.clone() });
+    }
+    for rule in &mut handler.rules {
+        rule.events.clone_from(&events);
+    }
+    Some(handler)
+}
+
 /// People come with other words for the same.
 fn operation_hint(name: &str) -> Option<String> {
     let known = match name {
@@ -158,7 +239,7 @@ fn operation_hint(name: &str) -> Option<String> {
         "insert" | "upsert" | "update" | "replace" => Some("set"),
         "push" | "concat" => Some("append"),
         "remove" => Some("delete"),
-        _ => near::nearest(name, RULE_KEYS.iter().copied()),
+        _ => nearest(name, RULE_KEYS.iter().copied()),
     };
     known.map(|it| format!("did you mean `{it}`?"))
 }
@@ -205,7 +286,7 @@ fn epoch(source: &mut Source<'_>, value: &Value<'_>) -> Option<DraftEpoch> {
     Some(DraftEpoch { column, value: rank, keep })
 }
 
-fn entries(source: &mut Source<'_>, value: &Value<'_>, expected: &str) -> Vec<Entry> {
+pub(super) fn entries(source: &mut Source<'_>, value: &Value<'_>, expected: &str) -> Vec<Entry> {
     let DeValue::Table(table) = value.get_ref() else {
         wrong_kind(source, value, expected);
         return Vec::new();
@@ -219,7 +300,16 @@ fn entries(source: &mut Source<'_>, value: &Value<'_>, expected: &str) -> Vec<En
     entries
 }
 
-fn texts(source: &mut Source<'_>, value: &Value<'_>) -> Vec<Text> {
+/// The key of a statement's table: which columns, and nothing to fill them with.
+fn names(source: &mut Source<'_>, value: &Value<'_>) -> Vec<Entry> {
+    let nothing = |name: Text| {
+        let span = name.span.clone();
+        (name, Text { value: "payload".to_owned(), span })
+    };
+    texts(source, value).into_iter().map(nothing).collect()
+}
+
+pub(super) fn texts(source: &mut Source<'_>, value: &Value<'_>) -> Vec<Text> {
     match value.get_ref() {
         DeValue::Array(values) => values.iter().filter_map(|it| text_of(source, it)).collect(),
         _ => {
@@ -229,7 +319,7 @@ fn texts(source: &mut Source<'_>, value: &Value<'_>) -> Vec<Text> {
     }
 }
 
-fn text_of(source: &mut Source<'_>, value: &Value<'_>) -> Option<Text> {
+pub(super) fn text_of(source: &mut Source<'_>, value: &Value<'_>) -> Option<Text> {
     match value.get_ref() {
         DeValue::String(text) => Some(Text { value: text.to_string(), span: value.span() }),
         DeValue::Integer(number) => {
@@ -248,7 +338,7 @@ fn spanned_name(name: &Spanned<std::borrow::Cow<'_, str>>) -> Text {
     Text { value: name.get_ref().to_string(), span: name.span() }
 }
 
-fn wrong_kind(source: &mut Source<'_>, value: &Value<'_>, expected: &str) {
+pub(super) fn wrong_kind(source: &mut Source<'_>, value: &Value<'_>, expected: &str) {
     let found = match value.get_ref() {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "an integer",
@@ -261,8 +351,13 @@ fn wrong_kind(source: &mut Source<'_>, value: &Value<'_>, expected: &str) {
     source.problem(&value.span(), format!("found {found}"), format!("expected {expected}"), None);
 }
 
-fn unknown_key(source: &mut Source<'_>, span: &Range<usize>, name: &str, known: &[&str]) {
-    let hint = near::nearest(name, known.iter().copied());
+pub(super) fn unknown_key(
+    source: &mut Source<'_>,
+    span: &Range<usize>,
+    name: &str,
+    known: &[&str],
+) {
+    let hint = nearest(name, known.iter().copied());
     let hint = hint.map(|near| format!("did you mean `{near}`?"));
     let label = format!("one of: {}", known.join(", "));
     source.problem(span, format!("unknown key `{name}`"), label, hint);

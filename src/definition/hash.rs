@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use super::model::{Definition, EventMatch, KeyPart, Rule};
+use super::upcast::{Edit, Takes, Upcast};
 
 /// Says which normal form was hashed; a new one makes every projection build anew.
 const FORM: &str = "projection 1";
@@ -40,9 +41,22 @@ pub(super) fn of(definition: &Definition) -> String {
         keep.sort_unstable();
         form.line(&keep);
     }
+    if let Some(sql) = &definition.sql {
+        form.line(&["sql", &plain(&sql.text)]);
+        if let EventMatch::Types(types) = &sql.events {
+            form.line(&types.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+    if let Some(code) = &definition.code {
+        form.line(&["handler", &code.name]);
+    }
     for rule in &definition.rules {
         form.rule(definition, rule);
     }
+    // in which file one stands, and where, means nothing; nor does one of events that no rule takes
+    let mut upcasts: Vec<_> = definition.upcasts.iter().filter(|it| definition.sees(it)).collect();
+    upcasts.sort_by_cached_key(|it| (it.takes.leads_to(), format!("{:?}", it.events)));
+    upcasts.into_iter().for_each(|it| form.upcast(it));
     form.finish()
 }
 
@@ -56,6 +70,18 @@ fn plain(sql: &str) -> Cow<'_, str> {
 
 fn name(definition: &Definition, column: usize) -> &str {
     definition.columns.get(column).map_or("", |it| it.name.as_str())
+}
+
+fn edit(edit: &Edit) -> Vec<String> {
+    let path = |it: &[String]| format!("{it:?}");
+    match edit {
+        Edit::Rename { from, to } => vec!["rename".to_owned(), path(to), path(from)],
+        Edit::Remove(from) => vec!["remove".to_owned(), path(from)],
+        Edit::Set { to, value } => vec!["set".to_owned(), path(to), value.text().to_owned()],
+        Edit::Default { to, value } => {
+            vec!["default".to_owned(), path(to), value.text().to_owned()]
+        }
+    }
 }
 
 struct Form(Sha256);
@@ -78,14 +104,7 @@ impl Form {
 
     fn rule(&mut self, definition: &Definition, rule: &Rule) {
         self.line(&["on"]);
-        match &rule.events {
-            EventMatch::Any => self.line(&["event", "*"]),
-            EventMatch::Types(types) => {
-                let mut types: Vec<_> = types.iter().map(String::as_str).collect();
-                types.sort_unstable();
-                self.line(&types);
-            }
-        }
+        self.events(&rule.events);
         for (label, expr) in [("when", &rule.when), ("foreach", &rule.foreach)] {
             if let Some(expr) = expr {
                 self.line(&[label, expr.text()]);
@@ -102,6 +121,33 @@ impl Form {
         operations.sort_by_key(|it| it.column);
         for it in operations {
             self.line(&[it.op.name(), name(definition, it.column), it.value.text()]);
+        }
+    }
+
+    fn events(&mut self, events: &EventMatch) {
+        match events {
+            EventMatch::Any => self.line(&["event", "*"]),
+            EventMatch::Types(types) => {
+                let mut types: Vec<_> = types.iter().map(String::as_str).collect();
+                types.sort_unstable();
+                self.line(&types);
+            }
+        }
+    }
+
+    fn upcast(&mut self, upcast: &Upcast) {
+        let takes = match upcast.takes {
+            Takes::From(it) => ["from".to_owned(), it.to_string()],
+            Takes::Before(it) => ["before".to_owned(), it.to_string()],
+        };
+        self.line(&["upcast", upcast.version.text(), &takes[0], &takes[1]]);
+        self.events(&upcast.events);
+        // no place is written twice, so their order means nothing
+        let mut edits: Vec<_> = upcast.edits.iter().map(edit).collect();
+        edits.sort_unstable();
+        for it in &edits {
+            let parts: Vec<_> = it.iter().map(String::as_str).collect();
+            self.line(&parts);
         }
     }
 

@@ -14,12 +14,18 @@ mod check;
 mod columns;
 mod order;
 mod hash;
+mod redaction;
 mod problem;
-mod near;
 mod model;
 mod shape;
+mod handler;
+mod sql;
+mod needs;
+mod lookup;
 mod expr;
 mod scope;
+mod upcast;
+mod broadcast;
 mod json;
 mod tree;
 mod time;
@@ -27,15 +33,23 @@ mod datum;
 mod types;
 mod decimal;
 
+pub use self::broadcast::{
+    Broadcast, Cursor, LONGEST_TOPIC, Line, LineError, LineRule, Template, parse_broadcast,
+};
 pub use self::check::parse;
 pub use self::datum::{Datum, Value};
 pub use self::expr::{EvalError, Expr, ExprError};
-pub use self::load::{load, parse_all, read};
+pub use self::handler::{Code, Handler, HandlerError, RowChange, Rows};
+pub use self::load::{Definitions, load, load_all, parse_all, parse_files, read};
 pub use self::model::{
-    Column, Definition, Epoch, EventMatch, Index, KeyPart, Lookup, Op, Operation, Order, Rule,
-    Which,
+    Column, Definition, Epoch, EventMatch, Index, KeyPart, Lookup, OnError, Op, Operation, Order,
+    Rule, Which,
 };
+pub use self::needs::{Needs, Wanted};
 pub use self::problem::Problem;
+pub use self::redaction::hash_without_rules;
 pub use self::scope::{Items, Scope, Scratch};
-pub use self::time::text as time_text;
+pub use self::sql::Sql;
+pub use self::time::{parse as parse_time, text as time_text};
 pub use self::types::{ColumnType, Misfit};
+pub use self::upcast::{Edit, Takes, Upcast, UpcastError, Upcasted};

@@ -1,9 +1,13 @@
 //! A definition after all checks. Columns are meant by their place in [`Definition::columns`].
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::expr::Expr;
+use super::handler::Code;
+use super::sql::Sql;
 use super::types::ColumnType;
+use super::upcast::Upcast;
 use crate::ident::Ident;
 
 /// A projection: a table, and the rules that make its rows out of events.
@@ -29,12 +33,25 @@ pub struct Definition {
     pub lookups: Vec<Lookup>,
     /// How attempts supersede one another, if they do.
     pub epoch: Option<Epoch>,
+    /// How events of older schemas are read: its own, and shared ones that its rules can see.
+    pub upcasts: Arc<[Upcast]>,
     /// What decides between two events that set the same column.
     pub order: Order,
-    /// SHA-256 of the normalised form, in hexadecimal: the same for the same meaning.
+    /// The code that says what events do, where `[[on]]` does not: then each rule stands for an
+    /// operation that it uses.
+    pub code: Option<Code>,
+    /// The statement that makes the rows, where neither rules nor code do.
+    pub sql: Option<Sql>,
+    /// What becomes of an event that a rule fails on. Not part of the hash.
+    pub on_error: OnError,
+    /// SHA-256 of the normalised form, in hexadecimal: the same for the same meaning. Behind it, where
+    /// they matter and are not the built-in ones, what tells the rules of `[redact]`.
     pub hash: String,
     /// Where it was read.
     pub file: PathBuf,
+    /// What was read. By itself it gives this definition again, so that rows made by it can be
+    /// followed after its file has changed.
+    pub text: Arc<str>,
 }
 
 impl Definition {
@@ -90,6 +107,29 @@ pub enum Order {
     Position,
     /// Nothing: no operation depends on order, or each event has a row of its own.
     Unordered,
+}
+
+/// What becomes of an event that a rule fails on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Its row is parked as it was before; all other rows go on.
+    #[default]
+    Park,
+    /// The projection stops.
+    Pause,
+}
+
+impl OnError {
+    /// How a file spells them.
+    pub(super) const NAMES: [&str; 2] = ["park", "pause"];
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "park" => Some(Self::Park),
+            "pause" => Some(Self::Pause),
+            _ => None,
+        }
+    }
 }
 
 /// An `[[on]]` table: what some events do to their rows.

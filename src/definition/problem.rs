@@ -87,6 +87,13 @@ impl<'a> Source<'a> {
         Self { file, text, problems: Vec::new() }
     }
 
+    /// The problems, in the order of their places.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|it| (it.line, it.column));
+        self.problems.dedup();
+        self.problems
+    }
+
     /// The line of a byte, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         let before = self.text.as_bytes().get(..at).unwrap_or_default();

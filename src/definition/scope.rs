@@ -68,7 +68,16 @@ impl<'a> Scope<'a> {
         Scope { item: Some(Item { json: item, index }), ..*self }
     }
 
-    pub(super) fn redactor(&self) -> &'a Redactor {
+    /// The same event with another payload; `scratch` may have served another event before.
+    pub fn with_payload<'b>(&self, payload: &'b str, scratch: &'b mut Scratch) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        Scope::new(Event { payload, ..self.event }, scratch, self.redactor)
+    }
+
+    /// What `redact()` hides.
+    pub fn redactor(&self) -> &'a Redactor {
         self.redactor
     }
 
@@ -140,11 +149,14 @@ impl<'a> Items<'a> {
     ///
     /// # Errors
     /// When `datum` is neither an array nor null.
-    pub fn new(datum: Datum<'a>) -> Result<Self, EvalError> {
+    pub fn new(datum: Datum<'a>, redactor: &Redactor) -> Result<Self, EvalError> {
         match datum {
             Datum::Null => Ok(Self(Cow::Borrowed("[]"))),
             Datum::Json(json) if json.trim_start().starts_with('[') => Ok(Self(json)),
-            other => Err(EvalError::new(format!("`foreach` needs an array, found {other}"))),
+            other => {
+                let found = other.redacted(redactor);
+                Err(EvalError::new(format!("`foreach` needs an array, found {found}")))
+            }
         }
     }
 

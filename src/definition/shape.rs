@@ -1,6 +1,7 @@
 //! What follows from a definition: which columns a rule writes, and how.
 
 use super::model::{Definition, EventMatch, Op, Order};
+use super::order;
 
 impl Definition {
     /// The columns of the key, in the key's order.
@@ -11,6 +12,11 @@ impl Definition {
     /// The column that holds the run's id, where a row belongs to one run.
     pub fn run_column(&self) -> Option<usize> {
         self.key.iter().find(|it| it.value.as_field() == Some("run_id")).map(|it| it.column)
+    }
+
+    /// Whether every row belongs to one run, whichever rule makes it.
+    pub fn belongs_to_runs(&self) -> bool {
+        order::is_by_run(&self.key, &self.rules)
     }
 
     /// Whether no two events ever touch the same row, so that rows are only ever added.

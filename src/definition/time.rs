@@ -39,6 +39,19 @@ impl Unit {
         })
     }
 
+    /// Its word.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
     /// The start of the unit that `time` lies in, in UTC; a week starts on Monday.
     pub(super) fn truncate(self, time: Timestamp) -> Timestamp {
         let to = |size: i64| time.0.div_euclid(size) * size;
@@ -87,7 +100,7 @@ pub fn text(time: Timestamp) -> String {
 }
 
 /// Reads ISO 8601 with an offset, with `Z`, without either (then UTC), or a date alone.
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+pub fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     let moment = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let civil = text.parse::<DateTime>().ok()?;

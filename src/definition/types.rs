@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::datum::{Datum, Value};
 use super::{decimal, json, time};
 use crate::event::Timestamp;
+use crate::redact::Redactor;
 
 /// The type of a column, as far as values are checked before Postgres sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,13 +44,29 @@ pub enum ColumnType {
 }
 
 /// A value that a column cannot hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected {expected}, found {found}")]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("expected {expected}, found {}", shown(found))]
 pub struct Misfit {
     /// What the column takes.
     pub expected: String,
-    /// What came, shortened.
-    pub found: String,
+    /// What came.
+    pub found: Box<Datum<'static>>,
+}
+
+impl Misfit {
+    /// The same, after the rules of `[redact]`: it quotes the value.
+    #[must_use]
+    pub fn redacted(self, redactor: &Redactor) -> Self {
+        let found = Box::new(self.found.redacted(redactor));
+        Self { found, ..self }
+    }
+}
+
+fn shown(found: &Datum<'_>) -> String {
+    if matches!(found, Datum::Text(it) if it.contains('\0')) {
+        return "a text with the character U+0000, which Postgres cannot store".to_owned();
+    }
+    found.to_string()
 }
 
 impl ColumnType {
@@ -92,6 +109,20 @@ impl ColumnType {
         self.is_integer() || matches!(self, Self::Float4 | Self::Float8 | Self::Numeric)
     }
 
+    /// Whether its sums round.
+    pub fn is_float(&self) -> bool {
+        matches!(self, Self::Float4 | Self::Float8)
+    }
+
+    /// Whether an integer is in its range.
+    pub fn holds(&self, number: i64) -> bool {
+        match self {
+            Self::Int2 => i16::try_from(number).is_ok(),
+            Self::Int4 => i32::try_from(number).is_ok(),
+            _ => true,
+        }
+    }
+
     /// Whether it is one of the three integer types.
     pub fn is_integer(&self) -> bool {
         matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
@@ -117,13 +148,7 @@ impl ColumnType {
     }
 
     fn misfit(&self, datum: &Datum<'_>) -> Misfit {
-        let holds_nul = matches!(datum, Datum::Text(it) if it.contains('\0'));
-        let found = if holds_nul {
-            "a text with the character U+0000, which Postgres cannot store".to_owned()
-        } else {
-            datum.to_string()
-        };
-        Misfit { expected: self.to_string(), found }
+        Misfit { expected: self.to_string(), found: Box::new(datum.clone().into_owned()) }
     }
 }
 

@@ -6,7 +6,6 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -19,6 +18,7 @@ use super::error::EmbeddedError;
 use super::find::Binaries;
 use super::unpack::unpack;
 use super::user::make_way;
+use crate::pg::tls;
 
 /// The version of Postgres that a fetch brings, and its folder's name.
 pub(super) const VERSION: &str = "18.4";
@@ -98,7 +98,7 @@ pub enum FetchError {
         found: String,
     },
     /// It cannot be written or unpacked.
-    #[error("cannot unpack PostgreSQL into `{}`", folder.display())]
+    #[error("cannot unpack into `{}`", folder.display())]
     Unpack {
         /// The folder it was to go to.
         folder: PathBuf,
@@ -142,14 +142,7 @@ pub(super) async fn fetch(
     make_way(fetched).map_err(failed)?;
     let aside = Aside::create(fetched).map_err(failed)?;
     let archive = aside.path.join("package.tgz");
-    let mut file = File::create_new(&archive).map_err(failed)?;
-
-    let found = download(&url, &mut |bytes| file.write_all(bytes), progress).await;
-    let found = match found.map_err(|it| it.with(without_credentials(&url), &folder))? {
-        found if found == digest => found,
-        found => return Err(FetchError::Digest { url: without_credentials(&url), found }),
-    };
-    tracing::debug!(url = without_credentials(&url), sha512 = found, "downloaded");
+    package(&url, digest, &archive, progress).await?;
 
     let made = aside.path.join("native");
     let to = made.clone();
@@ -168,6 +161,28 @@ pub(super) async fn fetch(
         other => other.map_err(failed)?,
     }
     usable(&folder)
+}
+
+/// Downloads the npm package at `url` into the new file `archive`, and checks that its SHA-512, in
+/// base64, is `digest`.
+///
+/// # Errors
+/// When it cannot be downloaded or written, or is not what was expected.
+pub async fn package(
+    url: &str,
+    digest: &str,
+    archive: &Path,
+    progress: &mut (dyn FnMut(Received) + Send),
+) -> Result<(), FetchError> {
+    let failed = |source| FetchError::Unpack { folder: archive.to_path_buf(), source };
+    let mut file = File::create_new(archive).map_err(failed)?;
+    let found = download(url, &mut |bytes| file.write_all(bytes), progress).await;
+    let found = found.map_err(|it| it.with(without_credentials(url), archive))?;
+    if found != digest {
+        return Err(FetchError::Digest { url: without_credentials(url), found });
+    }
+    tracing::debug!(url = without_credentials(url), sha512 = found, "downloaded");
+    Ok(())
 }
 
 /// Where a download stopped.
@@ -211,18 +226,9 @@ async fn download(
     Ok(BASE64_STANDARD.encode(hash.finalize()))
 }
 
-/// Trusts the machine's certificate authorities, those of its company among them.
 fn client() -> reqwest::Result<reqwest::Client> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls::web())
         .connect_timeout(CONNECT_LIMIT)
         .read_timeout(STALL_LIMIT)
         .user_agent(concat!("projector/", env!("CARGO_PKG_VERSION")))

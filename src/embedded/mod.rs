@@ -42,7 +42,7 @@ mod process;
 mod server;
 
 pub use error::EmbeddedError;
-pub use fetch::{FetchError, Received};
+pub use fetch::{FetchError, Received, package};
 pub use find::{Binaries, OLDEST, Places};
 pub use init::{initialize, major_of};
 pub use obtain::{Progress, obtain};

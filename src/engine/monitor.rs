@@ -1,19 +1,19 @@
 //! Watches from outside: lag is the head of the server's log minus what is applied, asked of the
 //! server and not of the tasks that do the work.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_postgres::{Client, Error as PgError};
 
+use crate::apply::letters::Aside;
 use crate::definition::Definition;
-use crate::engine::Engine;
 use crate::engine::now;
 use crate::engine::progress::{LaneProgress, MemberProgress, Progress};
-use crate::engine::status::{ProjectionStatus, SourceStatus, State, Status};
+use crate::engine::status::{ProjectionStatus, RebuildStatus, SourceStatus, State, Status};
+use crate::engine::{Engine, Failure};
 use crate::event::Timestamp;
-use crate::history::build::BuildProgress;
 use crate::lsn::Lsn;
 
 /// Log that has no event for us yet counts as lag only beyond this: our own commits are log too.
@@ -32,11 +32,21 @@ pub(super) struct Monitor {
 
 /// What the server was seen to be like.
 pub(super) struct Seen {
-    /// How far the slot's confirmed position is behind the head of the log, in bytes.
-    pub(super) slot_lag: u64,
+    /// How much log the server keeps for the slot, in bytes: what the slot's limit is about.
+    pub(super) kept_bytes: u64,
     /// Whether the publication is there and is the one of the first look. From version 18 on the
     /// server passes over the changes of a publication that is missing, without an error.
     pub(super) same_publication: bool,
+}
+
+/// What the lanes do not tell.
+pub(super) struct Outside<'a> {
+    pub(super) failures: BTreeMap<String, Failure>,
+    pub(super) rebuilds: BTreeMap<String, RebuildStatus>,
+    /// Projections that are to rest.
+    pub(super) paused: &'a BTreeSet<String>,
+    /// What is set aside.
+    pub(super) aside: Vec<Aside>,
 }
 
 impl Monitor {
@@ -53,7 +63,7 @@ impl Monitor {
             limit_bytes: Some(engine.config.limits.max_slot_lag.bytes()),
             ..SourceStatus::default()
         };
-        let definitions = engine.definitions.clone();
+        let definitions = engine.definitions.now();
         let publication = engine.config.source.publication.as_str().to_owned();
         let counted = HashMap::new();
         Self { progress, definitions, source, counted, publication, publication_oid: None }
@@ -61,69 +71,72 @@ impl Monitor {
 
     /// Asks the server.
     pub(super) async fn look(&mut self, client: &Client) -> Result<Seen, PgError> {
-        let sql = "select pg_current_wal_flush_lsn(), s.confirmed_flush_lsn, s.restart_lsn, s.wal_status,
+        let sql = "select pg_current_wal_flush_lsn(), s.restart_lsn, s.wal_status,
                (select oid from pg_publication where pubname = $2::text::name)
              from (values (1)) one left join pg_replication_slots s on s.slot_name = $1::text::name";
         let row = client.query_one(sql, &[&self.source.slot, &self.publication]).await?;
-        let publication: Option<u32> = row.try_get(4)?;
+        let publication: Option<u32> = row.try_get(3)?;
         let known = *self.publication_oid.get_or_insert(publication);
         let head: Lsn = row.try_get(0)?;
-        let confirmed: Option<Lsn> = row.try_get(1)?;
-        let restart: Option<Lsn> = row.try_get(2)?;
+        let restart: Option<Lsn> = row.try_get(1)?;
         self.source.head = head;
         self.progress.flush(head);
-        self.source.wal_status = row.try_get(3)?;
+        self.source.wal_status = row.try_get(2)?;
         self.source.retained_bytes = restart.map_or(0, |it| head.bytes_since(it));
         Ok(Seen {
-            slot_lag: confirmed.map_or(0, |it| head.bytes_since(it)),
+            kept_bytes: self.source.retained_bytes,
             same_publication: publication.is_some() && publication == known,
         })
     }
 
     /// Writes down what is known now.
-    pub(super) fn describe(&mut self, status: &mut Status, failures: &BTreeMap<String, String>) {
+    pub(super) fn describe(&mut self, status: &mut Status, outside: Outside<'_>) {
+        let Outside { failures, mut rebuilds, paused, aside } = outside;
         self.source.received = self.progress.received();
         self.source.acknowledged = self.progress.acknowledged();
         status.source = self.source.clone();
         let mut list = Vec::with_capacity(self.definitions.len());
         for definition in &self.definitions.clone() {
+            let named = |it: &Arc<MemberProgress>| it.name == definition.name;
             let lanes = self.progress.lanes();
-            let member = lanes.iter().find_map(|lane| {
-                lane.members.iter().find(|it| it.name == definition.name).map(|it| (lane, it))
-            });
-            let error = failures.get(&definition.name).cloned();
+            let member = lanes
+                .iter()
+                .find_map(|lane| lane.members().into_iter().find(named).map(|it| (lane, it)));
+            let failure = failures.get(&definition.name);
             let mut entry = blank(definition);
             if let Some((lane, member)) = member {
-                (entry.lag_bytes, entry.lag_seconds) = self.lag(lane, member);
+                (entry.lag_bytes, entry.lag_seconds) = self.lag(lane, &member);
                 entry.state = if self.is_behind(lane) { State::CatchingUp } else { State::Live };
                 entry.checkpoint = Some(member.checkpoint());
                 entry.events_total = member.events();
             }
-            if error.is_some() {
+            if let Some(aside) = aside.iter().find(|it| it.projection == definition.name) {
+                entry.dead_letters = aside.letters;
+                entry.parked_keys = aside.keys;
+                entry.oldest_parked_seconds = aside.oldest_seconds;
+                if entry.state == State::Live {
+                    entry.state = State::Degraded;
+                }
+            }
+            entry.rebuild = rebuilds.remove(&definition.name);
+            if entry.rebuild.is_some() {
+                entry.state = State::Rebuilding;
+                entry.progress = entry.rebuild.as_ref().map(progress);
+            } else if paused.contains(&definition.name) {
+                entry.state = State::Paused;
+            } else if failure.is_some_and(|it| !it.follows) {
                 entry.state = State::Failed;
             }
-            entry.error = error;
+            entry.error = failure.map(|it| it.error.clone());
             entry.events_per_second = self.rate(&definition.name, entry.events_total);
             list.push(entry);
         }
         status.projections = list;
     }
 
-    /// Writes down how far a build is.
-    pub(super) fn building(status: &mut Status, names: &[String], progress: BuildProgress) {
-        let BuildProgress { done, total } = progress;
-        let ratio = if total == 0 { 0.0 } else { ratio(done, total) };
-        for name in names {
-            let known = status.projections.iter_mut().find(|it| it.name == *name);
-            let Some(entry) = known else {
-                let mut entry = unknown(name);
-                entry.progress = Some(ratio);
-                status.projections.push(entry);
-                continue;
-            };
-            entry.state = State::Rebuilding;
-            entry.progress = Some(ratio);
-        }
+    /// Other definitions from now on.
+    pub(super) fn redefine(&mut self, definitions: Vec<Arc<Definition>>) {
+        self.definitions = definitions;
     }
 
     /// Bytes and seconds between the head and a projection. Log that was received and held nothing
@@ -187,7 +200,14 @@ fn unknown(name: &str) -> ProjectionStatus {
         error: None,
         progress: None,
         dead_letters: 0,
+        parked_keys: 0,
+        oldest_parked_seconds: 0.0,
+        rebuild: None,
     }
+}
+
+fn progress(it: &RebuildStatus) -> f64 {
+    if it.total == 0 { 0.0 } else { ratio(it.done, it.total).min(1.0) }
 }
 
 fn seconds_between(earlier: Timestamp, later: Timestamp) -> f64 {

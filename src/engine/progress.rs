@@ -6,8 +6,9 @@
 //! sends nothing that it has not flushed, or once it says so. Only durable checkpoints are acknowledged.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -23,6 +24,13 @@ pub struct Progress {
     acknowledged: AtomicU64,
     lanes: Vec<LaneProgress>,
     changed: Notify,
+    /// Up to where broadcasts were delivered or skipped; `MAX` where there are none.
+    told: AtomicU64,
+    /// When a lane wrote rows last, in milliseconds since `began`; 0 where none has.
+    served_at: AtomicU64,
+    began: Instant,
+    /// The same as `changed`, for whoever broadcasts what is committed.
+    tellable: Notify,
 }
 
 /// The positions of one lane.
@@ -30,8 +38,7 @@ pub struct Progress {
 pub struct LaneProgress {
     /// The lane.
     pub name: String,
-    /// Its projections.
-    pub members: Vec<MemberProgress>,
+    members: Mutex<Vec<Arc<MemberProgress>>>,
     committed: AtomicU64,
     durable: AtomicU64,
     applied_at: AtomicI64,
@@ -46,12 +53,18 @@ pub struct MemberProgress {
     pub name: String,
     checkpoint: AtomicU64,
     events: AtomicU64,
-    failed: AtomicBool,
 }
 
 /// More commits than this on their way to the disk are not told apart: the older ones wait for the
 /// newer.
 const UNFLUSHED: usize = 256;
+
+/// Who was served so short a time ago is being served.
+const SERVING: Duration = Duration::from_secs(1);
+
+/// So much log may be kept for broadcasts that were not delivered. It costs the server's disk, and
+/// nothing is lost without it but what a crash then makes viewers fetch.
+const HELD_FOR_BROADCASTS: u64 = 64 * 1024 * 1024;
 
 impl Progress {
     /// A session that starts at `start`: everything before is durable in every lane.
@@ -66,6 +79,10 @@ impl Progress {
             acknowledged: AtomicU64::new(start.0),
             lanes,
             changed: Notify::new(),
+            told: AtomicU64::new(u64::MAX),
+            served_at: AtomicU64::new(0),
+            began: Instant::now(),
+            tellable: Notify::new(),
         }
     }
 
@@ -108,6 +125,40 @@ impl Progress {
         self.lanes.iter().map(|lane| lane.settle(flushed)).min().unwrap_or(received)
     }
 
+    /// A lane has written rows.
+    pub(super) fn serve(&self) {
+        self.served_at.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// Whether a lane has written rows in the last second.
+    pub(super) fn is_serving(&self) -> bool {
+        let at = self.served_at.load(Ordering::Relaxed);
+        at != 0 && Duration::from_millis(self.millis().saturating_sub(at)) < SERVING
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Up to where every lane has committed: readers see the rows.
+    pub fn visible(&self) -> Lsn {
+        let committed = self.lanes.iter().map(LaneProgress::committed).min();
+        committed.unwrap_or_else(|| self.received())
+    }
+
+    /// Broadcasts were delivered, or skipped, up to here.
+    pub fn tell(&self, lsn: Lsn) {
+        self.told.store(lsn.0, Ordering::Relaxed);
+    }
+
+    /// What the slot may be told: what is durable, as far as broadcasts were delivered. A target that
+    /// is away holds back no more than a little of the log, for it may stay away.
+    pub fn acknowledgeable(&self) -> Lsn {
+        let told = self.told.load(Ordering::Relaxed);
+        let told = told.max(self.received().0.saturating_sub(HELD_FOR_BROADCASTS));
+        self.durable().min(Lsn(told))
+    }
+
     /// The slot was told that it may forget the log up to here.
     pub fn acknowledge(&self, lsn: Lsn) {
         self.acknowledged.store(lsn.0, Ordering::Relaxed);
@@ -123,23 +174,47 @@ impl Progress {
         self.changed.notified().await;
     }
 
+    /// Resolves after a lane has committed, for whoever broadcasts.
+    pub(super) async fn visibly_changed(&self) {
+        self.tellable.notified().await;
+    }
+
     /// Tells whoever waits that a lane has committed.
     pub fn notify(&self) {
         self.changed.notify_one();
+        self.tellable.notify_one();
     }
 }
 
 impl LaneProgress {
-    /// A lane whose projections are all complete up to `committed`.
-    pub fn new(name: String, members: Vec<MemberProgress>, committed: Lsn) -> Self {
+    /// A lane without projections yet, which has nothing to do up to `committed`.
+    pub fn new(name: String, committed: Lsn) -> Self {
         Self {
             name,
-            members,
+            members: Mutex::default(),
             committed: AtomicU64::new(committed.0),
             durable: AtomicU64::new(committed.0),
             applied_at: AtomicI64::new(0),
             unflushed: Mutex::default(),
         }
+    }
+
+    /// Its projections at the moment.
+    pub fn members(&self) -> Vec<Arc<MemberProgress>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A projection is in the lane from now on, instead of the one of its name before it.
+    pub(super) fn join(&self, member: Arc<MemberProgress>) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|it| it.name != member.name);
+        members.push(member);
+    }
+
+    /// A projection is not in the lane any more.
+    pub(super) fn leave(&self, projection: &str) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|it| it.name != projection);
     }
 
     /// The lane has committed up to `covered`; the log ends at `wal_lsn` after it.
@@ -188,28 +263,13 @@ impl LaneProgress {
 impl MemberProgress {
     /// A projection that stands at `checkpoint` after `events` events.
     pub fn new(name: String, checkpoint: Lsn, events: u64) -> Self {
-        Self {
-            name,
-            checkpoint: AtomicU64::new(checkpoint.0),
-            events: AtomicU64::new(events),
-            failed: AtomicBool::new(false),
-        }
+        Self { name, checkpoint: AtomicU64::new(checkpoint.0), events: AtomicU64::new(events) }
     }
 
     /// Its rows are committed up to `checkpoint`; `events` more have been applied.
     pub fn advance(&self, checkpoint: Lsn, events: u64) {
         self.checkpoint.store(checkpoint.0, Ordering::Relaxed);
         self.events.fetch_add(events, Ordering::Relaxed);
-    }
-
-    /// It has left its lane.
-    pub fn fail(&self) {
-        self.failed.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it has left its lane.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
     }
 
     /// Up to where its rows are committed.
@@ -228,7 +288,7 @@ mod tests {
     use super::*;
 
     fn session(start: u64) -> Progress {
-        let lane = |name: &str| LaneProgress::new(name.to_owned(), Vec::new(), Lsn(start));
+        let lane = |name: &str| LaneProgress::new(name.to_owned(), Lsn(start));
         Progress::new(Lsn(start), vec![lane("default"), lane("slow")])
     }
 
@@ -247,6 +307,26 @@ mod tests {
 
         progress.receive(Lsn(35));
         assert_eq!(progress.durable(), Lsn(20));
+    }
+
+    #[test]
+    fn broadcasts_hold_back_a_little_of_the_log_and_no_more() {
+        let progress = session(10);
+        let far = Lsn(10 + 2 * HELD_FOR_BROADCASTS);
+        for at in 0..2 {
+            lane(&progress, at).commit(Lsn(20), Lsn(35), None);
+        }
+        progress.receive(Lsn(40));
+        assert_eq!(progress.acknowledgeable(), Lsn(20));
+
+        progress.tell(Lsn(15));
+        assert_eq!((progress.acknowledgeable(), progress.durable()), (Lsn(15), Lsn(20)));
+
+        for at in 0..2 {
+            lane(&progress, at).commit(far, far, None);
+        }
+        progress.receive(far);
+        assert_eq!(progress.acknowledgeable(), Lsn(10 + HELD_FOR_BROADCASTS));
     }
 
     #[test]

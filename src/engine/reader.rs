@@ -17,9 +17,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::assembler::{AssembleError, Assembler, Step};
+use crate::engine::broadcast::Feed;
 use crate::engine::lane::Delivery;
-use crate::engine::now;
 use crate::engine::progress::Progress;
+use crate::event::Timestamp;
 use crate::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::pgoutput::{Context, DecodeError, decode};
@@ -50,6 +51,8 @@ const IDLE_BYTES: u64 = 64 * 1024;
 const IDLE_PERIOD: Duration = Duration::from_secs(10);
 /// But not more often than this, in a busy database.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
+/// What somebody writes into the log who waits for our checkpoints to pass it: `projector.wait_for`.
+const WAIT: &[u8] = b"wait";
 /// How long the server may take to end the stream with us.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -79,6 +82,8 @@ pub struct Reader {
     stream: Stream,
     assembler: Assembler,
     lanes: Vec<mpsc::Sender<Delivery>>,
+    /// For broadcasts, which never make the reader wait.
+    feed: Option<Arc<Feed>>,
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
     limits: BatchLimits,
@@ -90,10 +95,14 @@ pub struct Reader {
     heard_at: Instant,
     reported_at: Instant,
     handed_over_at: Instant,
+    /// When the server sent the newest frame, by its clock.
+    sent_at: Timestamp,
     /// Time spent on the batch at hand.
     decoding: Duration,
     idle_at: Instant,
     idle_lsn: Lsn,
+    /// Up to here somebody waits for the checkpoints.
+    awaited: Option<Lsn>,
 }
 
 /// When a batch is full.
@@ -110,7 +119,7 @@ impl Reader {
     pub fn new(
         stream: Stream,
         assembler: Assembler,
-        lanes: Vec<mpsc::Sender<Delivery>>,
+        (lanes, feed): (Vec<mpsc::Sender<Delivery>>, Option<Arc<Feed>>),
         (progress, metrics): (Arc<Progress>, Arc<Metrics>),
         limits: BatchLimits,
         silence: Duration,
@@ -124,6 +133,7 @@ impl Reader {
             stream,
             assembler,
             lanes,
+            feed,
             progress,
             metrics,
             limits,
@@ -133,9 +143,11 @@ impl Reader {
             heard_at: now,
             reported_at: now,
             handed_over_at: now,
+            sent_at: Timestamp::NEG_INFINITY,
             decoding: Duration::ZERO,
             idle_at: now,
             idle_lsn,
+            awaited: None,
         }
     }
 
@@ -169,8 +181,9 @@ impl Reader {
             let lag = self.lag();
             let behind = gulped || BEHIND <= lag;
             if !behind || self.has_gathered(lag) {
-                self.hand_over_whole().await?;
+                self.hand_over_whole(behind).await?;
             }
+            self.answer_waiting().await?;
             if asked {
                 self.report(true).await?;
             }
@@ -182,7 +195,7 @@ impl Reader {
             // comes before it, for under load there is always something to read
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return self.hand_over_whole().await,
+                () = self.stop.cancelled() => return self.hand_over_whole(false).await,
                 _ = self.tick.tick() => {
                     self.listen().await?;
                     self.report(false).await?;
@@ -195,19 +208,19 @@ impl Reader {
                 // nothing more has come in the meantime: yielding lets the runtime ask the socket once
                 () = tokio::task::yield_now(), if gathers => {
                     gulped = false;
-                    self.hand_over_whole().await?;
+                    self.hand_over_whole(false).await?;
                 }
             }
         }
     }
 
-    /// How long ago the newest transaction at hand was committed. The clock only decides how long to
-    /// gather.
+    /// How long after its commit the newest transaction at hand was sent. One clock tells both, and
+    /// it only decides how long to gather.
     fn lag(&self) -> Duration {
         let Some(last) = self.assembler.batch().transactions().last() else {
             return Duration::ZERO;
         };
-        let micros = now().0.saturating_sub(last.committed_at.0);
+        let micros = self.sent_at.0.saturating_sub(last.committed_at.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
@@ -219,11 +232,11 @@ impl Reader {
     }
 
     /// Hands over the batch at hand, unless it is empty or ends within a transaction.
-    async fn hand_over_whole(&mut self) -> Result<(), ReaderError> {
+    async fn hand_over_whole(&mut self, more: bool) -> Result<(), ReaderError> {
         if self.assembler.is_within_transaction() || self.assembler.batch().is_empty() {
             return Ok(());
         }
-        self.hand_over().await
+        self.hand_over(more).await
     }
 
     /// A connection whose other end has lost its power stays open for hours, so silence counts: the
@@ -234,7 +247,7 @@ impl Reader {
             return Err(ReaderError::Silent(self.silence));
         }
         if self.silence / 2 <= silent && self.silence / 10 <= self.reported_at.elapsed() {
-            let durable = self.progress.durable();
+            let durable = self.progress.acknowledgeable();
             self.stream.send_status(self.progress.received(), durable, durable, true).await?;
             self.progress.acknowledge(durable);
             self.reported_at = Instant::now();
@@ -253,7 +266,7 @@ impl Reader {
             if !full {
                 return Ok(asked);
             }
-            self.hand_over().await?;
+            self.hand_over(true).await?;
         }
     }
 
@@ -263,7 +276,8 @@ impl Reader {
         let mut full = false;
         while !full && let Some(frame) = self.stream.next()? {
             match frame {
-                Frame::Data { start, end, message } => {
+                Frame::Data { start, end, sent_at, message } => {
+                    self.sent_at = sent_at;
                     received = received.max(start).max(end);
                     match self.assembler.message(&decode(message, Context::Whole)?)? {
                         Step::Event => {
@@ -285,6 +299,9 @@ impl Reader {
                                 "history was changed: the publication reports more than inserts"
                             );
                         }
+                        Step::Message(it) if it.content == WAIT => {
+                            self.awaited = self.awaited.max(Some(it.lsn));
+                        }
                         Step::Nothing | Step::Message(_) => {}
                     }
                 }
@@ -298,16 +315,22 @@ impl Reader {
         Ok(full)
     }
 
-    async fn hand_over(&mut self) -> Result<(), ReaderError> {
+    async fn hand_over(&mut self, more: bool) -> Result<(), ReaderError> {
         self.handed_over_at = Instant::now();
         let decoding = std::mem::take(&mut self.decoding).as_secs_f64();
         self.metrics.batch_seconds.with_label_values(&["reader", "decode"]).observe(decoding);
-        let batch = self.assembler.take();
+        let lag = self.lag();
+        let mut batch = self.assembler.take();
+        batch.note_lag(lag, more);
         if let Some(last) = batch.transactions().last() {
             let seconds = Duration::from_micros(last.committed_at.0.try_into().unwrap_or(0));
             self.metrics.last_event_timestamp_seconds.set(seconds.as_secs_f64());
         }
-        self.deliver(&Delivery::Batch(Arc::new(batch))).await
+        let batch = Arc::new(batch);
+        if let Some(feed) = &self.feed {
+            feed.push(Arc::clone(&batch));
+        }
+        self.deliver(&Delivery::Batch(batch)).await
     }
 
     /// Gives a delivery to every lane, and goes on to report while a queue is full.
@@ -344,7 +367,7 @@ impl Reader {
 
     /// Tells the server what is durable: when that has changed, when it was long ago, or `now`.
     async fn report(&mut self, now: bool) -> Result<(), ReaderError> {
-        let durable = self.progress.durable();
+        let durable = self.progress.acknowledgeable();
         let changed = self.progress.acknowledged() < durable;
         if now || changed || REPORT_AT_LEAST <= self.reported_at.elapsed() {
             let received = self.progress.received();
@@ -371,8 +394,28 @@ impl Reader {
         if !is_due || self.assembler.is_within_transaction() || !self.progress.is_idle() {
             return Ok(());
         }
+        self.pass(received).await
+    }
+
+    /// Whoever left a message in the log waits for the checkpoints to pass it: they do so at once.
+    /// The messages of one gulp are answered together.
+    async fn answer_waiting(&mut self) -> Result<(), ReaderError> {
+        let Some(awaited) = self.awaited else { return Ok(()) };
+        // what was committed before must be with the lanes first; that is a matter of milliseconds
+        if self.assembler.is_within_transaction() || !self.assembler.batch().is_empty() {
+            return Ok(());
+        }
+        self.awaited = None;
+        self.pass(awaited.max(self.assembler.last_commit())).await
+    }
+
+    /// Tells the lanes that nothing more comes before `lsn`.
+    async fn pass(&mut self, lsn: Lsn) -> Result<(), ReaderError> {
         self.idle_at = Instant::now();
-        self.idle_lsn = received;
-        self.deliver(&Delivery::Idle(received)).await
+        self.idle_lsn = lsn;
+        if let Some(feed) = &self.feed {
+            feed.idle(lsn);
+        }
+        self.deliver(&Delivery::Idle(lsn)).await
     }
 }

@@ -32,6 +32,11 @@ pub struct Status {
     pub source: SourceStatus,
     /// Every projection, by name.
     pub projections: Vec<ProjectionStatus>,
+    /// What is told to viewers; `None` when broadcasts are off.
+    #[serde(default)]
+    pub broadcasts: Option<BroadcastStatus>,
+    /// What is wrong with the definitions that were read last, when the ones before are in force.
+    pub definitions_error: Option<String>,
     /// When the process started.
     #[serde(with = "rfc3339")]
     pub started_at: Timestamp,
@@ -52,8 +57,6 @@ pub enum Phase {
     Connecting,
     /// Another process holds the slot; this one takes over when it goes.
     Standby,
-    /// Filling read models from history before the stream starts.
-    Building,
     /// Following the log.
     Streaming,
     /// Told to end: finishing what has been received.
@@ -111,6 +114,58 @@ pub struct ProjectionStatus {
     pub progress: Option<f64>,
     /// Events set aside because a rule could not apply them.
     pub dead_letters: u64,
+    /// Rows that wait for them.
+    #[serde(default)]
+    pub parked_keys: u64,
+    /// How long the oldest has been set aside, in seconds; 0 when none is.
+    #[serde(default)]
+    pub oldest_parked_seconds: f64,
+    /// The build of its next generation, while one is wanted or under way.
+    pub rebuild: Option<RebuildStatus>,
+}
+
+/// Broadcasts at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BroadcastStatus {
+    /// Where they go: `http`, `sql` or `embedded`.
+    pub target: String,
+    /// Whether the target does not take them at the moment; [`last_error`](Self::last_error) says why.
+    pub failing: bool,
+    /// The names of their definitions.
+    pub definitions: Vec<String>,
+    /// Up to where everything was delivered, or skipped.
+    pub checkpoint: Option<Lsn>,
+    /// Age of what has waited longest, about; 0 when nothing waits.
+    pub lag_seconds: f64,
+    /// Lines, and events not looked at yet, that wait.
+    pub backlog_lines: u64,
+    /// What they take in memory.
+    pub backlog_bytes: u64,
+    /// Messages sent since the process started.
+    pub sent_total: u64,
+    /// Lines skipped since then: clients fetch them.
+    pub skipped_total: u64,
+    /// Messages that the target has refused for what they are.
+    pub refused_total: u64,
+    /// The last thing that went wrong.
+    pub last_error: Option<String>,
+}
+
+/// A build of a projection's next generation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RebuildStatus {
+    /// `requested`, `snapshot`, `fold`, `catch_up` or `swap`, as in `projector.rebuilds`.
+    pub phase: String,
+    /// Events folded.
+    pub done: u64,
+    /// About how many there are; 0 when that is not known yet.
+    pub total: u64,
+    /// Events folded a second, since it began.
+    pub events_per_second: f64,
+    /// How long the rest of history will take at this rate.
+    pub seconds_left: Option<f64>,
+    /// What it waits for.
+    pub waiting_for: Option<String>,
 }
 
 /// What a projection is doing: the states of `projector.projections`.
@@ -119,6 +174,8 @@ pub struct ProjectionStatus {
 pub enum State {
     /// Follows the log.
     Live,
+    /// Follows the log, with some events set aside. Stored as `live`: what is set aside tells.
+    Degraded,
     /// Applies what it has missed.
     CatchingUp,
     /// Its next generation is being filled from history.
@@ -133,8 +190,9 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Live,
+        Self::Degraded,
         Self::CatchingUp,
         Self::Rebuilding,
         Self::Paused,
@@ -146,6 +204,7 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
+            Self::Degraded => "degraded",
             Self::CatchingUp => "catching_up",
             Self::Rebuilding => "rebuilding",
             Self::Paused => "paused",
@@ -175,6 +234,8 @@ impl Status {
             reasons: Vec::new(),
             source: SourceStatus { slot: slot.to_owned(), ..SourceStatus::default() },
             projections: Vec::new(),
+            broadcasts: None,
+            definitions_error: None,
             started_at: now,
             updated_at: now,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -208,6 +269,9 @@ impl Status {
             metrics.lag_bytes.with_label_values(&name).set(gauge(it.lag_bytes));
             metrics.lag_seconds.with_label_values(&name).set(it.lag_seconds);
             metrics.dead_letters.with_label_values(&name).set(gauge(it.dead_letters));
+            metrics.parked_keys.with_label_values(&name).set(gauge(it.parked_keys));
+            let age = it.oldest_parked_seconds;
+            metrics.oldest_dead_letter_seconds.with_label_values(&name).set(age);
             let progress = it.progress.unwrap_or(1.0);
             metrics.rebuild_progress_ratio.with_label_values(&name).set(progress);
             for state in State::ALL {
@@ -235,7 +299,6 @@ pub fn readiness(status: &Status, now: Timestamp) -> Vec<String> {
         Phase::Standby => {
             reasons.push(format!("standby: another process holds the slot `{slot}`"));
         }
-        Phase::Building => reasons.push("building read models from history".to_owned()),
         Phase::Streaming => {}
         Phase::Draining => reasons.push("shutting down".to_owned()),
     }
@@ -260,14 +323,18 @@ fn projection_reason(projection: &ProjectionStatus) -> Option<String> {
             let error = projection.error.as_deref().unwrap_or("see the log");
             return Some(format!("projection `{name}` failed: {error}"));
         }
-        State::Rebuilding if projection.checkpoint.is_some() => return None,
-        State::Rebuilding => "is being built",
+        State::Rebuilding if projection.checkpoint.is_none() => "is being built",
         State::CatchingUp => "is catching up",
-        State::Live if READY_LAG_SECONDS < projection.lag_seconds => {
+        State::Live | State::Degraded | State::Rebuilding
+            if READY_LAG_SECONDS < projection.lag_seconds =>
+        {
             let seconds = projection.lag_seconds;
             return Some(format!("projection `{name}` is {seconds:.0} s behind"));
         }
-        State::Live | State::Paused | State::Detached => return None,
+        // the rows that wait are told of; restarting would free none of them
+        State::Live | State::Degraded | State::Rebuilding | State::Paused | State::Detached => {
+            return None;
+        }
     };
     let progress = projection.progress.map(|it| format!(": {:.0} %", it * 100.0));
     Some(format!("projection `{name}` {state}{}", progress.unwrap_or_default()))
@@ -318,6 +385,9 @@ mod tests {
             error: None,
             progress: None,
             dead_letters: 0,
+            parked_keys: 0,
+            oldest_parked_seconds: 0.0,
+            rebuild: None,
         }
     }
 
@@ -334,7 +404,8 @@ mod tests {
 
     #[test]
     fn a_process_that_follows_with_live_and_paused_projections_is_ready() {
-        let status = streaming(vec![projection(State::Live), projection(State::Paused)]);
+        let states = [State::Live, State::Paused, State::Degraded];
+        let status = streaming(states.map(projection).into());
 
         assert_eq!(readiness(&status, NOW), Vec::<String>::new());
     }

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::definition::{ColumnType, Value};
 use crate::event::Timestamp;
+use crate::fold::blocks::{Blocks, TextBlocks};
 
 /// A column's pending value: plain data that is copied, with its texts kept aside in [`Texts`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,7 +62,9 @@ impl Cell {
             Self::Int(it) | Self::Time(Timestamp(it)) => u64::from_ne_bytes(it.to_ne_bytes()),
             Self::Float(it) => it.to_bits(),
             Self::Uuid(id) => u64::from(id),
-            Self::Text(at) => u64::from(at.start) << 32 | u64::from(at.len),
+            Self::Text(at) => {
+                u64::from(at.block) << 48 | u64::from(at.start) << 32 | u64::from(at.len)
+            }
             Self::List(list) => u64::from(list) << 32 | u64::from(LIST),
         }
     }
@@ -78,7 +81,7 @@ impl Cell {
             Kind::Uuid => Self::Uuid(low),
             Kind::Time => Self::Time(Timestamp(signed)),
             Kind::Text if low == LIST => Self::List(high),
-            Kind::Text => Self::Text(Text { start: high, len: low }),
+            Kind::Text => Self::Text(Text::from_parts(high, low)),
         }
     }
 }
@@ -86,19 +89,28 @@ impl Cell {
 /// No text is as long as this; it marks a list.
 const LIST: u32 = u32::MAX;
 
-/// Where a text stands in the buffer of its rows.
+/// Where a text stands among those of its rows: a block of at most 64 KiB, or one of its own, and
+/// the place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
-    start: u32,
+    block: u16,
+    start: u16,
     len: u32,
+}
+
+impl Text {
+    fn from_parts(place: u32, len: u32) -> Self {
+        let [a, b, c, d] = place.to_be_bytes();
+        Self { block: u16::from_be_bytes([a, b]), start: u16::from_be_bytes([c, d]), len }
+    }
 }
 
 /// The texts of many cells in one buffer, so that a text costs a copy and no allocation. Short texts
 /// that were stored a moment ago are stored once: event types, statuses, names.
 #[derive(Debug, Default)]
 pub struct Texts {
-    buffer: String,
-    ids: Vec<Uuid>,
+    buffer: TextBlocks,
+    ids: Blocks<Uuid>,
     lists: Vec<String>,
     recent: [Option<Text>; RECENT],
 }
@@ -109,8 +121,8 @@ const RECENT: usize = 32;
 const SHORT: usize = 32;
 
 /// More text than 32-bit offsets reach; the engine writes a fold out long before.
-#[derive(Debug, thiserror::Error)]
-#[error("more than 4 GiB of text in one batch")]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("more text than 65536 blocks hold in one batch")]
 pub struct TooMuchText;
 
 impl Texts {
@@ -125,7 +137,7 @@ impl Texts {
     /// Takes a value into the buffer.
     ///
     /// # Errors
-    /// When the buffer's offsets would pass 32 bits.
+    /// When there are more texts than a cell can name.
     pub fn store(&mut self, value: &Value<'_>) -> Result<Cell, TooMuchText> {
         Ok(match value {
             Value::Null => Cell::Null,
@@ -134,7 +146,7 @@ impl Texts {
             Value::Float(it) => Cell::Float(*it),
             Value::Uuid(it) => {
                 // the tenant of one event is most often that of the next
-                let known = self.ids.iter().rev().take(4).position(|known| known == it);
+                let known = self.ids.last(4).position(|known| known == it);
                 let id = known.map_or(self.ids.len(), |back| self.ids.len() - 1 - back);
                 if known.is_none() {
                     self.ids.push(*it);
@@ -173,12 +185,13 @@ impl Texts {
     /// Takes a text into the buffer.
     ///
     /// # Errors
-    /// When the buffer's offsets would pass 32 bits.
+    /// When there are more blocks than a cell can name.
     pub fn push(&mut self, text: &str) -> Result<Text, TooMuchText> {
-        let start = u32::try_from(self.buffer.len()).map_err(|_| TooMuchText)?;
         let len = u32::try_from(text.len()).map_err(|_| TooMuchText)?;
-        self.buffer.push_str(text);
-        Ok(Text { start, len })
+        let (block, range) = self.buffer.push(text);
+        let block = u16::try_from(block).map_err(|_| TooMuchText)?;
+        let start = u16::try_from(range.start).map_err(|_| TooMuchText)?;
+        Ok(Text { block, start, len })
     }
 
     /// The id that a cell points to.
@@ -202,8 +215,8 @@ impl Texts {
 
     /// The text that `at` points to.
     pub fn get(&self, at: Text) -> &str {
-        let start = at.start as usize;
-        self.buffer.get(start..start + at.len as usize).unwrap_or_default()
+        let start = usize::from(at.start);
+        self.buffer.get(usize::from(at.block), start..start + at.len as usize)
     }
 
     /// A list's text in two parts: all but its closing bracket, and that.
@@ -230,14 +243,9 @@ impl Texts {
         }
     }
 
-    /// How much memory is held for texts, in bytes.
-    pub fn capacity_bytes(&self) -> usize {
-        self.buffer.capacity() + self.ids.capacity() * size_of::<Uuid>()
-    }
-
     /// How much memory the texts take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.buffer.len()
+        self.buffer.bytes()
             + self.ids.len() * size_of::<Uuid>()
             + self.lists.iter().map(String::len).sum::<usize>()
     }

@@ -8,15 +8,21 @@
 //!
 //! A null is nothing to every operation but `set`.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use rust_decimal::Decimal;
+use bigdecimal::BigDecimal;
 use serde_json::value::RawValue;
 
 use crate::definition::ColumnType;
 use crate::definition::Op;
 use crate::definition::Value;
 use crate::fold::cell::{Cell, Texts, TooMuchText};
+
+/// Digits that a `numeric` has before its point …
+const NUMERIC_WHOLE: i64 = 131_072;
+/// … and behind it.
+const NUMERIC_FRACTION: i64 = 16_383;
 
 /// How a pending column is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +36,16 @@ pub enum Meaning {
 }
 
 /// Why a value cannot be combined.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ComposeError {
-    /// The sum does not fit the widest type.
+    /// The sum does not fit the column's type.
     #[error("the sum is out of range")]
     Overflow,
-    /// A decimal of more digits than can be added up exactly.
-    #[error("`{0}` has more digits than can be added up exactly (28)")]
+    /// A decimal of more digits than the type `numeric` has.
+    #[error("`{0}` has more digits than a `numeric` can have")]
     Digits(String),
     /// `merge` needs JSON objects.
-    #[error("only a JSON object can be merged, found {0}")]
+    #[error("only a JSON object can be merged, found {}", .0.chars().take(40).collect::<String>())]
     NotAnObject(String),
     /// A batch too large for its offsets.
     #[error(transparent)]
@@ -80,7 +86,7 @@ pub fn compose(
     }
     let combined = match op {
         Op::Set | Op::SetOnce => cell,
-        Op::Add => add(texts, cell, value)?,
+        Op::Add => add(texts, cell, value, ty)?,
         Op::Min => pick(texts, cell, value, Ordering::Greater, ty)?,
         Op::Max => pick(texts, cell, value, Ordering::Less, ty)?,
         Op::Append => append(texts, cell, value, ty)?,
@@ -89,18 +95,23 @@ pub fn compose(
     Ok((filled, combined))
 }
 
-fn add(texts: &mut Texts, cell: Cell, value: &Value<'_>) -> Result<Cell, ComposeError> {
+fn add(
+    texts: &mut Texts,
+    cell: Cell,
+    value: &Value<'_>,
+    ty: &ColumnType,
+) -> Result<Cell, ComposeError> {
     Ok(match (cell, value) {
         (Cell::Int(a), Value::Int(b)) => {
-            Cell::Int(a.checked_add(*b).ok_or(ComposeError::Overflow)?)
+            let sum = a.checked_add(*b).filter(|it| ty.holds(*it));
+            Cell::Int(sum.ok_or(ComposeError::Overflow)?)
         }
         (Cell::Float(a), Value::Float(b)) => Cell::Float(a + b),
         (Cell::Text(a), Value::Text(b)) => {
-            let sum = decimal(texts.get(a))?
-                .checked_add(decimal(b)?)
-                .ok_or(ComposeError::Overflow)?
-                .to_string();
-            Cell::Text(texts.push(&sum)?)
+            let sum = decimal(texts.get(a))? + decimal(b)?;
+            // without this a sum of thousands that comes to zero is written `0000`
+            let sum = if sum.fractional_digit_count() < 0 { sum.with_scale(0) } else { sum };
+            Cell::Text(texts.push(&sum.to_plain_string())?)
         }
         // types are checked with the definition, so that other pairs do not meet
         (cell, _) => cell,
@@ -115,7 +126,7 @@ fn pick(
     value: &Value<'_>,
     worse: Ordering,
     ty: &ColumnType,
-) -> Result<Cell, TooMuchText> {
+) -> Result<Cell, ComposeError> {
     let order = match (cell, value) {
         (Cell::Int(a), Value::Int(b)) => a.cmp(b),
         (Cell::Float(a), Value::Float(b)) => a.total_cmp(b),
@@ -124,14 +135,14 @@ fn pick(
         (Cell::Bool(a), Value::Bool(b)) => a.cmp(b),
         (Cell::Text(a), Value::Text(b)) => {
             let a = texts.get(a);
-            match (ty, decimal(a), decimal(b)) {
-                (ColumnType::Numeric, Ok(a), Ok(b)) => a.cmp(&b),
+            match ty {
+                ColumnType::Numeric => decimal(a)?.cmp(&decimal(b)?),
                 _ => a.cmp(b.as_ref()),
             }
         }
         _ => Ordering::Equal,
     };
-    if order == worse { texts.store(value) } else { Ok(cell) }
+    Ok(if order == worse { texts.store(value)? } else { cell })
 }
 
 fn append(
@@ -147,7 +158,9 @@ fn append(
             cell
         }
         Cell::Text(at) => {
-            let array = texts.get(at).trim_end();
+            let stored = texts.get(at);
+            let array = if is_array(ty) { Cow::Borrowed(stored) } else { as_array(stored) };
+            let array = array.trim_end();
             let open = array.strip_suffix([']', '}']).unwrap_or(array);
             let comma = if open.trim_end().len() <= 1 { "" } else { "," };
             let close = if is_array(ty) { '}' } else { ']' };
@@ -180,10 +193,21 @@ fn is_array(ty: &ColumnType) -> bool {
     ty.element().is_some()
 }
 
-/// The shallow merge of two JSON objects, as `||` does it: the later key wins, in its place.
+/// A JSON text that is no array, as an array of it: that is what `||` makes of it.
+fn as_array(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    if text.starts_with('[') { Cow::Borrowed(text) } else { Cow::Owned(format!("[{text}]")) }
+}
+
+/// The shallow merge of two JSON objects, as `||` does it: the later key wins, in its place. What is
+/// stored and is no object becomes an array with the other at its end.
 fn merge(texts: &mut Texts, cell: Cell, value: &Value<'_>) -> Result<Cell, ComposeError> {
     let (Cell::Text(at), Value::Text(patch)) = (cell, value) else { return Ok(cell) };
-    let merged = merge_objects(texts.get(at), patch)?;
+    let stored = texts.get(at);
+    if !stored.trim_start().starts_with('{') {
+        return append(texts, cell, value, &ColumnType::Jsonb).map_err(Into::into);
+    }
+    let merged = merge_objects(stored, patch)?;
     Ok(Cell::Text(texts.push(&merged)?))
 }
 
@@ -194,19 +218,75 @@ fn merge(texts: &mut Texts, cell: Cell, value: &Value<'_>) -> Result<Cell, Compo
 pub fn merge_objects(base: &str, patch: &str) -> Result<String, ComposeError> {
     type Object<'a> = std::collections::BTreeMap<String, &'a RawValue>;
     let object = |text| -> Result<Object<'_>, ComposeError> {
-        serde_json::from_str(text)
-            .map_err(|_| ComposeError::NotAnObject(text.chars().take(40).collect()))
+        serde_json::from_str(text).map_err(|_| ComposeError::NotAnObject(str::to_owned(text)))
     };
     let mut merged = object(base)?;
     merged.extend(object(patch)?);
     serde_json::to_string(&merged).map_err(|_| ComposeError::NotAnObject(base.to_owned()))
 }
 
-fn decimal(text: &str) -> Result<Decimal, ComposeError> {
-    let exact = if text.contains(['e', 'E']) {
-        Decimal::from_scientific(text)
-    } else {
-        Decimal::from_str_exact(text)
-    };
-    exact.map_err(|_| ComposeError::Digits(text.chars().take(60).collect()))
+/// A number that Postgres can store: one with an exponent may stand for more than memory holds.
+fn decimal(text: &str) -> Result<BigDecimal, ComposeError> {
+    let number = text.parse::<BigDecimal>().ok().filter(|it| {
+        let scale = it.fractional_digit_count();
+        let whole = i64::try_from(it.digits()).unwrap_or(i64::MAX).saturating_sub(scale);
+        scale <= NUMERIC_FRACTION && whole <= NUMERIC_WHOLE
+    });
+    number.ok_or_else(|| ComposeError::Digits(text.chars().take(60).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a column that was set to `stored` holds after `op`.
+    fn after(stored: &str, op: Op, value: &str) -> String {
+        let mut texts = Texts::default();
+        let cell = texts.store(&Value::Text(stored.into())).unwrap();
+        let value = Value::Text(value.into());
+        let column = (Meaning::Set, cell);
+        let (_, cell) = compose(&mut texts, (op, &ColumnType::Jsonb), column, &value).unwrap();
+        let Cell::Text(at) = cell else { panic!("{cell:?}") };
+        texts.get(at).to_owned()
+    }
+
+    #[test]
+    fn decimals_add_up_to_what_the_database_has() {
+        let sum = |a: &str, b: &str| {
+            let mut texts = Texts::default();
+            let column = (Meaning::Set, texts.store(&Value::Text(a.into())).unwrap());
+            let value = Value::Text(b.into());
+            let added = compose(&mut texts, (Op::Add, &ColumnType::Numeric), column, &value);
+            added.map(|(_, cell)| match cell {
+                Cell::Text(at) => texts.get(at).to_owned(),
+                other => panic!("{other:?}"),
+            })
+        };
+        for (a, b, wanted) in [
+            ("1.10", "2.2", "3.30"),
+            ("1e3", "1", "1001"),
+            ("1e3", "-1e3", "0"),
+            (
+                "99999999999999999999999999999999999999.99",
+                "0.01",
+                "100000000000000000000000000000000000000.00",
+            ),
+        ] {
+            assert_eq!(sum(a, b).unwrap(), wanted, "{a} + {b}");
+        }
+        assert!(sum("1e131071", "1").is_ok());
+        assert!(sum("1e999999999", "1").is_err());
+        assert!(sum("1", "1e-20000").is_err());
+    }
+
+    #[test]
+    fn json_of_another_kind_comes_to_what_the_database_makes_of_it() {
+        assert_eq!(after("[1]", Op::Append, "2"), "[1,2]");
+        assert_eq!(after(" [ ] ", Op::Append, "2"), "[ 2]");
+        assert_eq!(after(r#"{"x":1}"#, Op::Append, "2"), r#"[{"x":1},2]"#);
+        assert_eq!(after(r#""]""#, Op::Append, "2"), r#"["]",2]"#);
+        assert_eq!(after(r#"{"x":1}"#, Op::Merge, r#"{"y":2}"#), r#"{"x":1,"y":2}"#);
+        assert_eq!(after("[1]", Op::Merge, r#"{"y":2}"#), r#"[1,{"y":2}]"#);
+        assert_eq!(after("7", Op::Merge, r#"{"y":2}"#), r#"[7,{"y":2}]"#);
+    }
 }

@@ -6,7 +6,11 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::definition::Value;
+use crate::event::{Batch, Event};
+use crate::fold::blocks::Blocks;
 use crate::fold::cell::{Cell, Kind, Texts, equals};
+use crate::fold::letters::Letter;
+use crate::lsn::Lsn;
 
 /// What a batch of events does to the rows of one projection.
 ///
@@ -21,17 +25,23 @@ pub struct Changes {
     /// The kind of each column's cells.
     kinds: Arc<[Kind]>,
     /// All rows' cells.
-    cells: Vec<u64>,
+    cells: Blocks<u64>,
     /// One position a cell, where the order of events is `position`; empty otherwise.
-    pub positions: Vec<i64>,
+    pub positions: Blocks<i64>,
     /// What is true of a row as a whole.
-    pub rows: Vec<Row>,
+    pub rows: Blocks<Row>,
     /// The texts that the cells point to.
     pub texts: Texts,
     /// How many passes the rows need; see [`Row::pass`].
     pub passes: u32,
     /// How many events were folded.
     pub events: u64,
+    /// Events that were set aside, in the order in which they came.
+    pub letters: Vec<Letter>,
+    /// Events that a statement makes rows of.
+    pub gathered: Batch,
+    /// How many rows there were, and how many of them to be deleted, where they are gone already.
+    counted: Option<(usize, usize)>,
 }
 
 /// What is true of a pending row as a whole.
@@ -50,6 +60,8 @@ pub struct Row {
     /// Rows of a later pass are written after those of an earlier one: two changes to one row that
     /// cannot be put together without knowing what is stored stand in two passes.
     pub pass: u32,
+    /// The change to the same row in the next pass.
+    pub later: Option<u32>,
     /// The stored row, if any, goes before the changes apply.
     pub replaced: bool,
     /// The row does not exist afterwards.
@@ -64,23 +76,17 @@ impl Row {
 }
 
 impl Changes {
-    /// No rows, of columns of these kinds, with room for `capacity`.
-    pub fn new(kinds: Arc<[Kind]>, capacity: usize) -> Self {
-        Self {
-            stride: kinds.len(),
-            cells: Vec::with_capacity(kinds.len() * capacity),
-            kinds,
-            rows: Vec::with_capacity(capacity),
-            ..Self::default()
-        }
+    /// No rows, of columns of these kinds.
+    pub fn new(kinds: Arc<[Kind]>) -> Self {
+        Self { stride: kinds.len(), kinds, ..Self::default() }
     }
 
     /// No rows, of the same columns, in new memory.
     pub fn emptied(&self) -> Self {
-        Self::new(Arc::clone(&self.kinds), 0)
+        Self::new(Arc::clone(&self.kinds))
     }
 
-    /// Forgets all rows and keeps their memory.
+    /// Forgets all rows and keeps the memory that they took.
     pub fn clear(&mut self) {
         self.cells.clear();
         self.positions.clear();
@@ -88,6 +94,34 @@ impl Changes {
         self.texts.clear();
         self.passes = 0;
         self.events = 0;
+        self.letters.clear();
+        self.gathered = Batch::default();
+        self.counted = None;
+    }
+
+    /// Gives up the memory of rows before this one, which have been sent.
+    pub fn release(&mut self, before: usize) {
+        self.counted = Some(self.counts());
+        self.rows.release(before);
+        self.cells.release(before * self.stride);
+        self.positions.release(before * self.stride);
+    }
+
+    /// Forgets the rows, which have been sent, and nothing else.
+    pub fn forget_rows(&mut self) {
+        let counted = self.counts();
+        self.rows.clear();
+        self.cells.clear();
+        self.positions.clear();
+        self.texts.clear();
+        self.passes = 0;
+        self.counted = Some(counted);
+    }
+
+    /// How many rows there are, or were, and how many of them are to be deleted.
+    pub fn counts(&self) -> (usize, usize) {
+        self.counted
+            .unwrap_or_else(|| (self.rows.len(), self.rows.iter().filter(|it| it.deleted).count()))
     }
 
     /// The cell of a column in a row.
@@ -118,17 +152,27 @@ impl Changes {
         self.rows.iter().enumerate().filter(move |(_, row)| row.pass == pass).map(|(at, _)| at)
     }
 
+    /// Keeps an event for a statement.
+    pub(super) fn gather(&mut self, event: Event<'_>) {
+        if self.gathered.is_empty() {
+            self.gathered.begin(Lsn::ZERO, event.recorded_at);
+        }
+        self.gathered.push(event);
+    }
+
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.letters.is_empty() && self.gathered.is_empty()
     }
 
     /// About how much memory the changes take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.cells.len() * size_of::<u64>()
-            + self.positions.len() * size_of::<i64>()
-            + self.rows.len() * size_of::<Row>()
+        self.cells.held() * size_of::<u64>()
+            + self.positions.held() * size_of::<i64>()
+            + self.rows.held() * size_of::<Row>()
             + self.texts.bytes()
+            + self.letters.iter().map(Letter::bytes).sum::<usize>()
+            + self.gathered.bytes()
     }
 
     /// The hash of a row's key, the same as [`hash_key`] gives for the key's values.
@@ -143,22 +187,14 @@ impl Changes {
         hash_key(hasher, &key)
     }
 
-    /// About how much memory is held for rows and texts, in bytes.
-    pub fn capacity_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<u64>()
-            + self.positions.capacity() * size_of::<i64>()
-            + self.rows.capacity() * size_of::<Row>()
-            + self.texts.capacity_bytes()
-    }
-
     /// Adds a row that has nothing but its key.
     pub fn open(&mut self, row: Row, with_positions: bool) -> usize {
         let at = self.rows.len();
         self.passes = self.passes.max(row.pass + 1);
         self.rows.push(row);
-        self.cells.resize(self.rows.len() * self.stride, 0);
+        self.cells.push_times(0, self.stride);
         if with_positions {
-            self.positions.resize(self.cells.len(), 0);
+            self.positions.push_times(0, self.stride);
         }
         at
     }

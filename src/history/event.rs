@@ -8,7 +8,7 @@ use crate::config::Columns;
 use crate::event::Event;
 
 /// The types of [`select_list`]'s columns.
-pub(super) const COLUMN_TYPES: [Type; 9] = [
+pub const COLUMN_TYPES: [Type; 9] = [
     Type::INT8,
     Type::UUID,
     Type::UUID,
@@ -21,7 +21,7 @@ pub(super) const COLUMN_TYPES: [Type; 9] = [
 ];
 
 /// The envelope's columns in its order, JSON as text.
-pub(super) fn select_list(columns: &Columns) -> String {
+pub fn select_list(columns: &Columns) -> String {
     let list = columns.pairs().map(|(name, column)| match name {
         "type" | "payload" | "metadata" => format!("{column}::text"),
         _ => column.to_string(),
@@ -30,7 +30,10 @@ pub(super) fn select_list(columns: &Columns) -> String {
 }
 
 /// The event in a row of `COPY`.
-pub(super) fn copied(row: &BinaryCopyOutRow) -> Result<Event<'_>, PgError> {
+///
+/// # Errors
+/// When the row has other columns than [`select_list`].
+pub fn copied(row: &BinaryCopyOutRow) -> Result<Event<'_>, PgError> {
     Ok(Event {
         position: row.try_get(0)?,
         project_id: row.try_get(1)?,
@@ -45,7 +48,10 @@ pub(super) fn copied(row: &BinaryCopyOutRow) -> Result<Event<'_>, PgError> {
 }
 
 /// The event in a row of a query.
-pub(super) fn queried(row: &Row) -> Result<Event<'_>, PgError> {
+///
+/// # Errors
+/// When the row has other columns than [`select_list`].
+pub fn queried(row: &Row) -> Result<Event<'_>, PgError> {
     Ok(Event {
         position: row.try_get(0)?,
         project_id: row.try_get(1)?,

@@ -3,19 +3,23 @@
 //! Folding a run again gives the same rows however often it is done, so it is the answer to whatever
 //! a single change cannot put right: events of a run that came in another order than their versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::apply::writer::{Part, WriteError, Writer};
+use crate::apply::error::WriteError;
+use crate::apply::letters::{self, condition};
+use crate::apply::writer::{Part, Writer};
 use crate::config::Columns;
 use crate::definition::{Scope, Scratch};
 use crate::fold::Fold;
+use crate::fold::letters::Letter;
 use crate::history::event::{queried, select_list};
 use crate::ident::QualifiedName;
+use crate::lsn::Lsn;
 use crate::redact::Redactor;
 
 /// A run to fold again.
@@ -23,8 +27,10 @@ use crate::redact::Redactor;
 pub struct Refold {
     /// Up to which version. What lies beyond comes through the stream.
     pub head: i32,
-    /// Versions that must be there.
+    /// Versions that must be there: those that came late.
     pub needed: Vec<i32>,
+    /// Where the transaction of the last of them ends.
+    pub lsn: Lsn,
 }
 
 /// Where history is.
@@ -42,6 +48,9 @@ const PATIENCE: (u32, Duration) = (500, Duration::from_millis(20));
 
 /// Replaces the rows of some runs in some of the writer's projections, in its open transaction.
 ///
+/// Rows that are parked stay as they are: the late events of them are set aside like all others.
+/// Says whether a row was parked that was not: then folds that go on must read what is.
+///
 /// # Errors
 /// See [`WriteError`]; the connection must then be given up.
 pub async fn refold(
@@ -50,25 +59,47 @@ pub async fn refold(
     runs: &BTreeMap<Uuid, Refold>,
     history: &History,
     redactor: &Redactor,
-) -> Result<(), WriteError> {
+) -> Result<bool, WriteError> {
     let rows = read(writer, runs, history).await?;
     let ids: Vec<Uuid> = runs.keys().copied().collect();
     let mut scratch = Scratch::default();
     let mut parts = Vec::with_capacity(targets.len());
+    let mut parks = false;
     for &target in targets {
-        let Some(definition) = writer.definition(target) else { continue };
-        let mut fold = Fold::new(Arc::clone(definition));
+        let Some(definition) = writer.definition(target).cloned() else { continue };
+        let owner = writer.letters_owner(target);
+        let parked = letters::parked_of(writer.client(), owner, &ids).await;
+        let parked = parked.map_err(WriteError::Transaction)?;
+        let mut fold = Fold::new(Arc::clone(&definition));
+        let mut stay = Vec::with_capacity(parked.len());
+        for key in &parked {
+            // a key of another definition belongs to none of these rows
+            if let (Ok(()), Ok(it)) = (fold.park(Some(key)), condition(&definition, key)) {
+                stay.push(it);
+            }
+        }
+        let was_parked = fold.mark();
         for row in &rows {
             let event = queried(row).map_err(WriteError::Transaction)?;
-            if runs.get(&event.run_id).is_some_and(|run| event.version <= run.head) {
+            if let Some(run) = runs.get(&event.run_id)
+                && event.version <= run.head
+            {
+                fold.at(run.lsn);
                 fold.event(&Scope::new(event, &mut scratch, redactor))?;
             }
         }
-        writer.delete_runs(target, &ids).await?;
-        parts.push(Part { target, changes: fold.take() });
+        let mut changes = fold.take();
+        let is_new =
+            |it: &Letter| it.key.as_ref().is_some_and(|it| !fold.had_parked(&was_parked, it));
+        let is_late =
+            |it: &Letter| runs.get(&it.run_id).is_some_and(|run| run.needed.contains(&it.version));
+        changes.letters.retain(|it| is_new(it) || is_late(it));
+        parks |= changes.letters.iter().any(is_new);
+        writer.delete_runs(target, &ids, &stay).await?;
+        parts.push(Part { target, changes });
     }
     writer.write_part(&parts).await?;
-    Ok(())
+    Ok(parks)
 }
 
 /// The events of the runs, in order.
@@ -98,11 +129,11 @@ async fn read(
 
 /// An event that must be there and is not.
 fn missing(rows: &[Row], runs: &BTreeMap<Uuid, Refold>) -> Option<(Uuid, i32)> {
-    let there = |run: Uuid, version: i32| {
-        rows.iter()
-            .filter_map(|row| queried(row).ok())
-            .any(|it| it.run_id == run && it.version == version)
-    };
+    let there: HashSet<(Uuid, i32)> = rows
+        .iter()
+        .filter_map(|row| queried(row).ok())
+        .map(|event| (event.run_id, event.version))
+        .collect();
     let needed = runs.iter().flat_map(|(run, it)| it.needed.iter().map(|version| (*run, *version)));
-    needed.into_iter().find(|(run, version)| !there(*run, *version))
+    needed.into_iter().find(|it| !there.contains(it))
 }

@@ -1,9 +1,13 @@
-//! Who may read `/api`: it shows every tenant's runs, so the answer is "an operator".
+//! Who may read all of `/api`: it shows every tenant's runs, so the answer is "an operator". What a
+//! member of a project may read is `member`'s to say.
 //!
 //! With an admin token: whoever sends it. Without one: whoever is on this machine, that is, only when
 //! the listener is bound to a loopback address. A web page opened on this machine is not an operator:
 //! one that lets its own name resolve to 127.0.0.1 (DNS rebinding) still sends that name as `Host`,
 //! and is refused by it.
+//!
+//! What changes something always needs the token, which no browser sends by itself: a page of another
+//! site can neither read nor do anything here.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,7 +33,16 @@ impl Access {
         Self { listen: listen.ip(), token: admin_token.map(digest) }
     }
 
-    fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    fn check_operator(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        if self.token.is_some() { self.check(headers) } else { Err(ApiError::no_admin_token()) }
+    }
+
+    /// Whether the admin token is sent.
+    pub(super) fn is_admin(&self, headers: &HeaderMap) -> bool {
+        self.token.is_some() && self.check(headers).is_ok()
+    }
+
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         if let Some(expected) = &self.token {
             let given = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
             let given = given.and_then(bearer).map(digest);
@@ -75,7 +88,17 @@ pub(super) async fn guard(
     Ok(next.run(request).await)
 }
 
-fn bearer(header: &str) -> Option<&str> {
+/// The same for what changes something.
+pub(super) async fn guard_operator(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    state.access.check_operator(request.headers())?;
+    Ok(next.run(request).await)
+}
+
+pub(super) fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
@@ -109,6 +132,18 @@ mod tests {
             assert!(!allows(&access, header::HOST, host), "{host}");
         }
         assert!(access.check(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn without_a_token_nobody_changes_anything() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "localhost".parse().unwrap());
+        headers.insert(header::AUTHORIZATION, "Bearer s3cret".parse().unwrap());
+        let listen = "127.0.0.1:4400".parse().unwrap();
+
+        assert!(Access::new(listen, None).check_operator(&headers).is_err());
+        assert!(Access::new(listen, Some("s3cret")).check_operator(&headers).is_ok());
+        assert!(Access::new(listen, Some("other")).check_operator(&headers).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `/api`: the engine's status from memory, runs from the read models.
+//! `/api`: the engine's status from memory, a run and its log from the read models.
 //!
 //! Rows go from Postgres to the client as the JSON text Postgres made of them; nothing parses them on
 //! the way, so a column added to a definition shows up by itself.
@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::AppState;
 use super::error::ApiError;
 use super::health::latest;
-use super::parameters::{Cursor, LogQuery, RunsFilter, RunsQuery, uuid};
+use super::parameters::{LogQuery, uuid};
 
 /// The whole status.
 pub(super) async fn projections(State(state): State<AppState>) -> impl IntoResponse {
@@ -34,53 +34,6 @@ pub(super) async fn projection(
             Err(ApiError::unknown_projection(&name, &known))
         }
     }
-}
-
-/// A page of runs, the one with the latest event first.
-pub(super) async fn runs(
-    State(state): State<AppState>,
-    query: Result<Query<RunsQuery>, QueryRejection>,
-) -> Result<impl IntoResponse, ApiError> {
-    let filter = RunsFilter::read(query)?;
-    // Only the conditions that are asked for are in the statement, so that indexes can serve it.
-    let mut conditions = Vec::new();
-    let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> = Vec::new();
-    for (column, value) in [("status", &filter.status), ("workflow", &filter.workflow)] {
-        if value.is_some() {
-            parameters.push((value, Type::TEXT));
-            conditions.push(format!("r.{column} = ${}", parameters.len()));
-        }
-    }
-    if filter.project.is_some() {
-        parameters.push((&filter.project, Type::UUID));
-        conditions.push(format!("r.project_id = ${}", parameters.len()));
-    }
-    if let Some(Cursor { micros, run_id }) = &filter.before {
-        parameters.push((micros, Type::INT8));
-        parameters.push((run_id, Type::UUID));
-        let (micros, run_id) = (parameters.len() - 1, parameters.len());
-        conditions.push(format!(
-            "(r.last_event_at, r.run_id) \
-             < (timestamptz 'epoch' + ${micros} * interval '1 microsecond', ${run_id})"
-        ));
-    }
-    let condition = if conditions.is_empty() { "true".into() } else { conditions.join(" and ") };
-    parameters.push((&filter.limit, Type::INT8));
-    let sql = format!(
-        "select to_jsonb(r)::text, \
-         (extract(epoch from r.last_event_at) * 1000000)::bigint, r.run_id \
-         from {schema}.run_status r where {condition} \
-         order by r.last_event_at desc, r.run_id desc limit ${limit}",
-        schema = state.schema,
-        limit = parameters.len(),
-    );
-
-    let rows = state.database.query(&sql, &parameters).await?;
-
-    let last = rows.last().filter(|_row| is_full(&rows, filter.limit));
-    let next = last.map(|row| Cursor { micros: row.get(1), run_id: row.get(2) });
-    let next = next.map_or("null".to_owned(), |it| format!("\"{it}\""));
-    Ok(json(format!(r#"{{"runs":{},"next":{next}}}"#, array(&rows))))
 }
 
 /// A run's row, with its steps.
@@ -133,16 +86,16 @@ pub(super) async fn log(
 }
 
 /// Whether there may be more than these: a page that is not full is the last.
-fn is_full(rows: &[Row], limit: i64) -> bool {
+pub(super) fn is_full(rows: &[Row], limit: i64) -> bool {
     usize::try_from(limit).is_ok_and(|limit| limit <= rows.len())
 }
 
 /// The rows' first column, JSON text, as a JSON array.
-fn array(rows: &[Row]) -> String {
+pub(super) fn array(rows: &[Row]) -> String {
     let rows: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     format!("[{}]", rows.join(","))
 }
 
-fn json(text: String) -> impl IntoResponse {
+pub(super) fn json(text: String) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text)
 }

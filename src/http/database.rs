@@ -1,20 +1,29 @@
-//! The API's connection: one, made when first needed and again when it has broken; read-only, and
-//! with a time limit on every statement.
+//! The API's connections, made when first needed and again when they have broken, with a time limit on
+//! every statement: one that only reads, and one for what an operator wants done.
 
 use std::error::Error;
 
+use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::pg::{ConnectError, Settings, SharedClient};
 
 /// The API only reads, and a query of it must not outlive the request that asked.
-const SESSION: &str = "-c default_transaction_read_only=on -c statement_timeout=5s";
+const READING: &str = "-c default_transaction_read_only=on -c statement_timeout=5s";
+/// What an operator wants is written down on this server; it need not wait for others.
+const CONTROL: &str = "-c synchronous_commit=local -c statement_timeout=5s";
+
+/// How many requests may wait for a projection at once; each looks up to twenty times a second.
+const WAITS: usize = 100;
 
 /// Where the read models are.
 #[derive(Debug)]
 pub struct Database {
-    client: SharedClient,
+    reading: SharedClient,
+    control: SharedClient,
+    /// Requests that may look again and again at once.
+    pub(super) waits: Semaphore,
 }
 
 /// Why there are no rows.
@@ -47,11 +56,19 @@ impl DatabaseError {
 
 impl Database {
     /// A database that is connected to once somebody asks.
-    pub fn new(mut settings: Settings) -> Self {
-        let given = settings.options.take().unwrap_or_default();
-        // The last of two settings of the same name counts.
-        settings.options = Some(format!("{given} {SESSION}").trim_start().to_owned());
-        Self { client: SharedClient::new(settings, "projector http") }
+    pub fn new(settings: Settings) -> Self {
+        let with = |session: &str, name: &str| {
+            let mut settings = settings.clone();
+            let given = settings.options.take().unwrap_or_default();
+            // The last of two settings of the same name counts.
+            settings.options = Some(format!("{given} {session}").trim_start().to_owned());
+            SharedClient::new(settings, name)
+        };
+        Self {
+            reading: with(READING, "projector http"),
+            control: with(CONTROL, "projector http control"),
+            waits: Semaphore::new(WAITS),
+        }
     }
 
     /// Runs a query in one round trip, without a prepared statement.
@@ -60,13 +77,29 @@ impl Database {
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, DatabaseError> {
-        let client = self.client.get().await?;
-        client.query_typed(sql, parameters).await.map_err(|error| {
-            if error.as_db_error().is_some() {
-                DatabaseError::Query(error)
-            } else {
-                DatabaseError::Lost(error)
-            }
-        })
+        run(&self.reading, sql, parameters).await
     }
+
+    /// The same for what may change something.
+    pub(super) async fn command(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        run(&self.control, sql, parameters).await
+    }
+}
+
+async fn run(
+    client: &SharedClient,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<Row>, DatabaseError> {
+    client.get().await?.query_typed(sql, parameters).await.map_err(|error| {
+        if error.as_db_error().is_some() {
+            DatabaseError::Query(error)
+        } else {
+            DatabaseError::Lost(error)
+        }
+    })
 }

@@ -106,6 +106,10 @@ metrics! {
         queue_full_seconds_total: CounterVec["lane"],
         /// Events set aside because a rule could not apply them.
         dead_letters: IntGaugeVec["projection"],
+        /// Rows that take no event until what was set aside of them is settled.
+        parked_keys: IntGaugeVec["projection"],
+        /// Age of the first event that was set aside and is not settled; 0 when there is none.
+        oldest_dead_letter_seconds: GaugeVec["projection"],
         /// Failures to apply, by class: transient, lost, poison, refused, config, bug.
         errors_total: IntCounterVec["projection", "class"],
         /// Log that the server keeps on its disk for the slot.
@@ -120,6 +124,27 @@ metrics! {
         projection_state: IntGaugeVec["projection", "state"],
         /// Commit time of the last event received, in seconds since 1970.
         last_event_timestamp_seconds: Gauge[],
+        /// Messages to viewers, by target and result: sent, refused for what they are, failed for now.
+        broadcasts_total: IntCounterVec["target", "result"],
+        /// Lines that no message carries, by why: backlog when too much waited, rule when one failed.
+        broadcast_lines_skipped_total: IntCounterVec["target", "reason"],
+        /// Lines, and events not looked at yet, that wait to be broadcast.
+        broadcast_backlog_lines: IntGaugeVec["target"],
+        /// What they take in memory.
+        broadcast_backlog_bytes: IntGaugeVec["target"],
+        /// Time that the target takes for a request.
+        broadcast_send_seconds: HistogramVec["target"],
+        /// Clients connected to the embedded Realtime.
+        realtime_sockets: IntGauge[],
+        /// Topics that clients of the embedded Realtime have joined, each counted for each client.
+        realtime_channels: IntGauge[],
+        /// Broadcasts put into the queue of a client of the embedded Realtime, counted for each client.
+        realtime_deliveries_total: IntCounter[],
+        /// Clients of the embedded Realtime that were cut off because they read too slowly.
+        realtime_slow_sockets_total: IntCounter[],
+        /// Joins that the embedded Realtime refused, by reason: token, forbidden, database, limit,
+        /// sockets.
+        realtime_refused_joins_total: IntCounterVec["reason"],
         /// 1 when the process is ready, 0 when `/readyz` gives a reason why not.
         ready: IntGauge[],
         /// Always 1; its labels say what is running.
@@ -138,6 +163,17 @@ impl Metrics {
     #[expect(clippy::new_without_default, reason = "a registry is made once, and by name")]
     pub fn new() -> Self {
         Self::register().expect("names are valid and differ, as a test makes sure")
+    }
+
+    /// Messages came to this.
+    pub fn broadcasts(&self, target: &str, result: &str, messages: usize) {
+        let counter = self.broadcasts_total.with_label_values(&[target, result]);
+        counter.inc_by(messages as u64);
+    }
+
+    /// Lines are not broadcast, for this reason.
+    pub fn lines_skipped(&self, target: &str, reason: &str, lines: u64) {
+        self.broadcast_lines_skipped_total.with_label_values(&[target, reason]).inc_by(lines);
     }
 
     /// Every metric there is, process metrics last.

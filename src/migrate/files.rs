@@ -37,6 +37,10 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!("20261123090100", "events"),
     migration!("20261123090200", "append_events"),
     migration!("20261123090300", "access"),
+    migration!("20261124090000", "verbs"),
+    migration!("20261124090100", "dead_letters"),
+    migration!("20261124090200", "source_publication"),
+    migration!("20261126090000", "realtime"),
 ];
 
 impl Migration {

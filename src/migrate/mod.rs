@@ -7,12 +7,14 @@
 //!
 //! Files applied by another tool are in the ledger without a checksum, because each file enters
 //! itself; [`apply`] adds the checksum. After the files it calls what must stay true whatever ran
-//! before: `projector.ensure_access()`, `ensure_publication()` and `ensure_partitions()`.
+//! before: `projector.ensure_access()`, `bind_realtime()`, `ensure_publication()` and
+//! `ensure_partitions()`.
 //!
 //! It deliberately does not go back: there are no down migrations.
 
 mod error;
 mod files;
+mod realtime;
 
 use tokio_postgres::{Client, GenericClient};
 
@@ -20,6 +22,7 @@ use crate::ident::{Ident, QualifiedName};
 
 pub use error::MigrateError;
 pub use files::{MIGRATIONS, Migration, print};
+pub use realtime::{Realtime, realtime};
 
 /// Whoever holds this advisory lock migrates. Any constant will do that nobody else uses.
 const LOCK: i64 = 0x70_726f_6a65_6374;
@@ -34,6 +37,8 @@ pub struct Report {
     /// Statements that the migrating role may not run and a superuser must, for the role `projector`
     /// to work. Run them, then migrate again.
     pub advice: Vec<String>,
+    /// What the server remarked meanwhile. Filled in by whoever listens to the connection.
+    pub warnings: Vec<String>,
 }
 
 /// A file that ran.
@@ -172,11 +177,10 @@ async fn finish<C: GenericClient + Sync>(
     for migration in MIGRATIONS {
         record(client, migration).await?;
     }
-    let missing = client
-        .query("select projector.ensure_access()", &[])
-        .await
-        .map_err(MigrateError::Database)?;
-    report.advice = missing.iter().map(|row| row.get(0)).collect();
+    for left_over in ["select projector.ensure_access()", "select projector.bind_realtime()"] {
+        let missing = client.query(left_over, &[]).await.map_err(MigrateError::Database)?;
+        report.advice.extend(missing.iter().map(|row| row.get::<_, String>(0)));
+    }
     let made = client
         .query_one("select projector.ensure_publication(), projector.ensure_partitions()", &[])
         .await

@@ -52,7 +52,7 @@ impl Class {
         }
         match code.get(..2) {
             Some("08" | "40" | "53" | "57" | "58" | "XX") => Self::Transient,
-            Some("22" | "23") => Self::Poison,
+            Some("22" | "23" | "54") => Self::Poison,
             Some("28") => Self::Config,
             Some("55" | "42" | "3F") => Self::Refused,
             _ => Self::Bug,
@@ -91,6 +91,7 @@ mod tests {
             ("08006", Class::Transient),
             ("22003", Class::Poison),
             ("23505", Class::Poison),
+            ("54000", Class::Poison),
             ("28P01", Class::Config),
             ("3D000", Class::Config),
             ("42501", Class::Refused),

@@ -1,16 +1,17 @@
 //! Ordinary SQL connections.
 
-use std::future::{Ready, ready};
+use std::future::{Ready, poll_fn, ready};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Mutex;
 use tokio_postgres::config::{self, SslNegotiation};
+use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{self, TlsConnect};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config};
 
 use crate::pg::dial::{Link, Wire, dial};
 use crate::pg::error::ConnectError;
@@ -25,14 +26,54 @@ use crate::pg::settings::{ChannelBinding, Settings};
 /// # Errors
 /// When no host lets us in; what the last one said.
 pub async fn connect(settings: &Settings, application_name: &str) -> Result<Client, ConnectError> {
+    connect_listening(settings, application_name, &Remarks::default()).await
+}
+
+/// The same; what the server remarks on the way is kept in `remarks`.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_listening(
+    settings: &Settings,
+    application_name: &str,
+    remarks: &Remarks,
+) -> Result<Client, ConnectError> {
     let name = settings.application_name.as_deref().unwrap_or(application_name);
-    dial(settings, |link| login(settings, name.to_owned(), link)).await
+    dial(settings, |link| login(settings, name.to_owned(), link, remarks.clone())).await
+}
+
+/// What a server remarked, beside its answers: warnings, each with its hint.
+#[derive(Clone, Debug, Default)]
+pub struct Remarks(Arc<Lock<Vec<String>>>);
+
+/// More remarks than this are not kept.
+const REMARKS: usize = 100;
+
+impl Remarks {
+    /// All there are, in order; none of them is given again.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, message: &AsyncMessage) {
+        let AsyncMessage::Notice(notice) = message else { return };
+        // the server's own word, whatever language it speaks to others
+        if notice.parsed_severity() != Some(Severity::Warning) {
+            return;
+        }
+        let hint = notice.hint().map_or_else(String::new, |it| format!(" ({it})"));
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.len() < REMARKS {
+            list.push(format!("{}{hint}", notice.message()));
+        }
+    }
 }
 
 async fn login(
     settings: &Settings,
     application_name: String,
     link: Link,
+    remarks: Remarks,
 ) -> Result<Client, ConnectError> {
     let at = link.host.to_string();
     let mut config = Config::new();
@@ -53,14 +94,20 @@ async fn login(
         config.password(password);
     }
     let ready = Prepared { server_end_point: link.server_end_point };
-    let (client, connection) = config
+    let (client, mut connection) = config
         .connect_raw(link.wire, ready)
         .await
         .map_err(|error| login_error(settings, at, error))?;
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            // Whoever uses the client sees the failure too and decides; this is for the curious.
-            tracing::debug!(error = %error, "a connection to Postgres ended");
+        while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+            match message {
+                Ok(message) => remarks.add(&message),
+                Err(error) => {
+                    // Whoever uses the client sees the failure too and decides; this is for the curious.
+                    tracing::debug!(error = %error, "a connection to Postgres ended");
+                    break;
+                }
+            }
         }
     });
     Ok(client)

@@ -22,6 +22,6 @@ pub mod settings;
 pub mod tls;
 
 pub use class::{Class, class};
-pub use connect::{SharedClient, connect};
+pub use connect::{Remarks, SharedClient, connect, connect_listening};
 pub use error::{ConnectError, ServerError};
 pub use settings::Settings;

@@ -92,6 +92,18 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError>
     Ok(Arc::new(config))
 }
 
+/// For servers on the web: trusts the machine's certificate authorities, those of its company among
+/// them.
+pub fn web() -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 fn authorities(given: Option<&RootCertificates>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let (certificates, origin) = match given {
         Some(RootCertificates::File(file)) => {

@@ -1,6 +1,9 @@
 //! Which values are masked for where they stand.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
 
 use super::{RedactError, RedactRules};
 
@@ -52,12 +55,43 @@ const DEFAULT_KEYS: &[&str] = &[
     "cvc",
 ];
 
+/// Keys that end so name secrets, too: `smtp_password`, `stripeSecretKey`.
+const DEFAULT_ENDS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "credentials",
+    "client_secret",
+    "secret_key",
+    "access_key",
+    "api_key",
+    "private_key",
+    "access_token",
+    "refresh_token",
+    "auth_token",
+];
+
+/// Keys that name secrets, and, of language models, how many there are.
+const COUNTED: &str = "tokens";
+
 /// The names and paths of secrets.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    names: HashSet<String>,
+    names: HashSet<String, RandomState>,
+    ends: Vec<Spellings>,
+    except: HashSet<String, RandomState>,
     paths: Vec<Vec<Step>>,
-    patterns: Vec<String>,
+    patterns: Patterns,
+}
+
+/// What every text has a part of in which something is masked for its key, its path or the name
+/// beside it, unless these are written with `\u` escapes.
+#[derive(Debug, Default)]
+pub(super) struct Patterns {
+    /// Whole names, behind which a sign must stand.
+    pub(super) names: Vec<String>,
+    /// What only hints at a name.
+    pub(super) hints: Vec<String>,
 }
 
 /// One step of a path.
@@ -80,15 +114,19 @@ pub(super) enum Place {
 impl Keys {
     pub(super) fn new(rules: &RedactRules) -> Result<Self, RedactError> {
         let mut keys = Self::default();
+        for name in &rules.except {
+            let spellings = Spellings::of_key(name)?;
+            keys.except.extend([spellings.joined, spellings.separated]);
+        }
         let defaults = if rules.defaults { DEFAULT_KEYS } else { &[] };
         for name in defaults.iter().copied().chain(rules.keys.iter().map(String::as_str)) {
-            let spellings = Spellings::of(name);
-            if spellings.joined.is_empty() {
-                return Err(RedactError::Key(name.to_owned()));
-            }
-            keys.patterns.extend(patterns_of(name));
-            keys.names.insert(spellings.joined);
-            keys.names.insert(spellings.separated);
+            let spellings = Spellings::of_key(name)?;
+            keys.patterns.add(name);
+            keys.names.extend([spellings.joined, spellings.separated]);
+        }
+        for name in if rules.defaults { DEFAULT_ENDS } else { &[] } {
+            keys.patterns.add(name);
+            keys.ends.push(Spellings::of(name));
         }
         for path in &rules.paths {
             let is_wrong = path.split('.').any(str::is_empty) || path.ends_with('*');
@@ -100,20 +138,24 @@ impl Keys {
                 name => Step::Key(Spellings::of(name)),
             };
             keys.paths.push(path.split('.').map(step).collect());
-            keys.patterns.extend(path.rsplit('.').next().into_iter().flat_map(patterns_of));
+            path.rsplit('.').next().into_iter().for_each(|it| keys.patterns.add(it));
         }
         Ok(keys)
     }
 
-    /// Texts of which a document has at least one when something in it is masked for its key or
-    /// path, unless its keys are written with `\u` escapes.
-    pub(super) fn patterns(&self) -> &[String] {
+    pub(super) fn patterns(&self) -> &Patterns {
         &self.patterns
     }
 
     /// Whether the value under the normalised key `name` is masked.
     pub(super) fn names_secret(&self, name: &str) -> bool {
-        self.names.contains(name)
+        let ends_so = |it: &Spellings| name.ends_with(&it.separated) || name.ends_with(&it.joined);
+        (self.names.contains(name) || self.ends.iter().any(ends_so)) && !self.except.contains(name)
+    }
+
+    /// Whether numbers under the normalised key `name` are no secrets.
+    pub(super) fn counts(&self, name: &str) -> bool {
+        name == COUNTED
     }
 
     /// Whether there are paths to compare places with.
@@ -157,40 +199,54 @@ struct Spellings {
 }
 
 impl Spellings {
+    fn of_key(name: &str) -> Result<Self, RedactError> {
+        let spellings = Self::of(name);
+        if spellings.joined.is_empty() {
+            return Err(RedactError::Key(name.to_owned()));
+        }
+        Ok(spellings)
+    }
+
     fn of(name: &str) -> Self {
-        let separated = normalise(name);
+        let separated = normalise(name).into_owned();
         let joined = separated.replace('_', "");
         Self { separated, joined }
     }
 }
 
 /// A key as it is compared: in lower case as far as it is ASCII, `_` for `-`.
-pub(super) fn normalise(key: &str) -> String {
+pub(super) fn normalise(key: &str) -> Cow<'_, str> {
+    if !key.bytes().any(|it| it == b'-' || it.is_ascii_uppercase()) {
+        return Cow::Borrowed(key);
+    }
     key.chars().map(|it| if it == '-' { '_' } else { it.to_ascii_lowercase() }).collect()
 }
 
 /// More words would make too many spellings; their first one is looked for instead.
 const MOST_WORDS: usize = 4;
 
-/// What to look for in a document, without case, to find all spellings of the key `name`.
-fn patterns_of(name: &str) -> Vec<String> {
-    // JSON may write these with a backslash that is no \u.
-    if name.contains(|it: char| it.is_control() || matches!(it, '"' | '\\' | '/')) {
-        return vec!["\\".to_owned()];
+impl Patterns {
+    /// Takes up what to look for, without case, to find all spellings of a name.
+    fn add(&mut self, name: &str) {
+        // JSON may write these with a backslash that is no \u.
+        if name.contains(|it: char| it.is_control() || matches!(it, '"' | '\\' | '/')) {
+            self.hints.push("\\".to_owned());
+            return;
+        }
+        let words: Vec<_> = name.split(['-', '_']).collect();
+        if MOST_WORDS < words.len() {
+            let start = words.into_iter().find(|it| !it.is_empty()).unwrap_or(name);
+            self.hints.push(start.to_owned());
+            return;
+        }
+        let mut spellings = vec![String::new()];
+        for (index, word) in words.iter().enumerate() {
+            let separators: &[&str] = if index == 0 { &[""] } else { &["", "-", "_"] };
+            spellings = spellings
+                .iter()
+                .flat_map(|start| separators.iter().map(move |it| format!("{start}{it}{word}")))
+                .collect();
+        }
+        self.names.extend(spellings);
     }
-    let words: Vec<_> = name.split(['-', '_']).collect();
-    if MOST_WORDS < words.len() {
-        let start = words.into_iter().find(|it| !it.is_empty()).unwrap_or(name);
-        return vec![start.to_owned()];
-    }
-    let mut spellings = vec![String::from("\"")];
-    for (index, word) in words.iter().enumerate() {
-        let separators: &[&str] = if index == 0 { &[""] } else { &["", "-", "_"] };
-        spellings = spellings
-            .iter()
-            .flat_map(|start| separators.iter().map(move |it| format!("{start}{it}{word}")))
-            .collect();
-    }
-    spellings.iter_mut().for_each(|it| it.push('"'));
-    spellings
 }

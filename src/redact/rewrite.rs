@@ -3,26 +3,23 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::keys::{Keys, Place, normalise};
-use super::{MASK, detect};
+use super::keys::{Place, normalise};
+use super::mark::is_mark;
+use super::{Rules, detect};
 
 /// The text is not JSON, as far as that was noticed: an end within a string or a structure.
 #[derive(Debug)]
 pub(super) struct NotJson;
 
 /// `json` with its secrets masked; borrowed when there was none.
-pub(super) fn rewrite<'a>(
-    json: &'a str,
-    keys: &Keys,
-    detects: bool,
-) -> Result<Cow<'a, str>, NotJson> {
+pub(super) fn rewrite<'a>(json: &'a str, rules: &Rules) -> Result<Cow<'a, str>, NotJson> {
     let out = String::new();
-    let mut rewriter = Rewriter { json, at: 0, copied: 0, out, open: Vec::new(), keys, detects };
+    let mut rewriter = Rewriter { json, at: 0, copied: 0, out, open: Vec::new(), rules };
     rewriter.document()?;
     Ok(rewriter.finish())
 }
 
-struct Rewriter<'a, 'k> {
+struct Rewriter<'a, 'r> {
     json: &'a str,
     /// What is read next.
     at: usize,
@@ -31,8 +28,7 @@ struct Rewriter<'a, 'k> {
     out: String,
     /// Kept on the heap, so that depth costs no stack.
     open: Vec<Place>,
-    keys: &'k Keys,
-    detects: bool,
+    rules: &'r Rules,
 }
 
 impl<'a> Rewriter<'a, '_> {
@@ -93,7 +89,8 @@ impl<'a> Rewriter<'a, '_> {
 
     /// Behind a key: its value is masked here, or left for the loop to come to.
     fn key(&mut self, token: Range<usize>) -> Result<(), NotJson> {
-        let key = normalise(&unescape(self.inside(&token)));
+        let key = unescape(self.inside(&token));
+        let key = normalise(&key);
         self.masked_string(token);
         self.skip_space();
         if self.peek() != Some(b':') {
@@ -101,30 +98,36 @@ impl<'a> Rewriter<'a, '_> {
         }
         self.at += 1;
         self.skip_space();
-        let mut is_secret = self.keys.names_secret(&key);
-        if self.keys.has_paths() {
+        let keys = &self.rules.keys;
+        let is_counted = keys.counts(&key);
+        let mut is_secret = keys.names_secret(&key);
+        if keys.has_paths() {
             if let Some(Place::Key(current)) = self.open.last_mut() {
-                *current = key;
+                *current = key.into_owned();
             }
-            is_secret = is_secret || self.keys.leads_to_secret(&self.open);
+            is_secret = is_secret || keys.leads_to_secret(&self.open);
         }
         if is_secret {
             let value = self.value()?;
-            let raw = self.json.get(value.clone()).unwrap_or_default();
-            let mask = format!("\"{MASK}\"");
-            if raw != "null" && raw != mask {
-                self.replace(value, &mask);
-            }
+            self.masked_value(value, is_counted);
         }
         Ok(())
     }
 
+    /// A value that is masked whole, unless it is none or is a mark.
+    fn masked_value(&mut self, value: Range<usize>, is_counted: bool) {
+        let raw = self.json.get(value.clone()).unwrap_or_default();
+        let text = if raw.starts_with('"') { unescape(self.inside(&value)) } else { raw.into() };
+        let is_number = text.len() == raw.len() && raw.starts_with(|it: char| it.is_ascii_digit());
+        if raw != "null" && !is_mark(&text) && !(is_counted && is_number) {
+            let mark = self.rules.mark.of(&text);
+            self.replace(value, &format!("\"{mark}\""));
+        }
+    }
+
     /// A string, of which the parts that look like secrets are masked.
     fn masked_string(&mut self, token: Range<usize>) {
-        if !self.detects {
-            return;
-        }
-        if let Some(masked) = detect::mask(&unescape(self.inside(&token))) {
+        if let Some(masked) = detect::mask(&unescape(self.inside(&token)), self.rules) {
             self.replace(token, &serde_json::Value::String(masked).to_string());
         }
     }

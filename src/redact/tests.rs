@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::default);
+
 fn redacted(json: &str) -> String {
-    static REDACTOR: LazyLock<Redactor> = LazyLock::new(Redactor::default);
     REDACTOR.apply(json).into_owned()
 }
 
@@ -76,6 +77,171 @@ fn secrets_are_masked_within_strings_and_the_rest_of_the_string_stays() {
     );
 }
 
+/// Nothing in these is a secret.
+const INNOCENT: &[&str] = &[
+    "basic plan, bearer of news, Asia",
+    "Bearer authentication failed: token expired",
+    "password: required",
+    "Password must have at least 8 characters",
+    "password reset e-mail sent to user 12",
+    "the secret: patience",
+    "secret santa starts at 5pm",
+    "cookie: chocolate chip",
+    "Cookie banner accepted",
+    "authorization: denied by policy",
+    "Authorization required for POST /v1/orders",
+    "token=null, session=undefined",
+    "tokens=1532 (prompt 1200, completion 332)",
+    "max_tokens: 4096, next_page: 3",
+    "tokenizer=cl100k; tokenized 12 files",
+    "https://example.com:8443/path?page=2&sort=name",
+    "postgres://localhost:5432/app",
+    "mailto:support@example.com",
+    "git@github.com:owner/repo.git",
+    "order 4111-2222 shipped; tracking 1Z999AA10123456784",
+    "2026-11-23T20:29:00Z took 1732393740123 ns",
+    "call +49 30 1234 5678 90",
+    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "0190a000-0000-7000-8000-000000000001",
+    "a == b, c => d, session restored",
+    "if token == expected then retry",
+    "sk_ is a prefix, eyJ another; AKIA too",
+    "Größe: 12 µm, 費用: 300円 🙂",
+];
+
+#[test]
+fn ordinary_texts_stay_as_they_are() {
+    let redactor = Redactor::default();
+    for text in INNOCENT {
+        assert_eq!(redactor.text(text), *text);
+        let json =
+            json!({"message": text, "list": [text], "nested": {"a": {"b": text}}}).to_string();
+        assert_eq!(redacted(&json), json);
+        let within = json!({ "body": json }).to_string();
+        assert_eq!(redacted(&within), within);
+    }
+    let counted = r#"{"usage": {"tokens": 1532, "max_tokens": 4096, "total_tokens": 12}}"#;
+    assert_eq!(redacted(counted), counted);
+}
+
+/// Texts with a secret beside its name, or in an address, and the same texts masked.
+const NAMED: &[(&str, &str)] = &[
+    (r#"body {"password": "hunter2", "a": 1}"#, r#"body {"password": "***", "a": 1}"#),
+    (r#"body {"api-key":12,"a":1}"#, r#"body {"api-key":***,"a":1}"#),
+    (r#"{"authorization": {"x": ["}", 1]}, "a": 1}"#, r#"{"authorization": ***, "a": 1}"#),
+    (
+        r#"{"a": "{\"token\": \"hunter2\", \"b\": 1}"}"#,
+        r#"{"a": "{\"token\": \"***\", \"b\": 1}"}"#,
+    ),
+    (r#"cut off: {"password": "hunt"#, r#"cut off: {"password": "***"#),
+    (r#"{"password": "a\"b", "c": 1}"#, r#"{"password": "***", "c": 1}"#),
+    ("{'secret': 'hunter2', 'a': 1}", "{'secret': '***', 'a': 1}"),
+    (r#"{:password=>"hunter2", :a=>1}"#, r#"{:password=>"***", :a=>1}"#),
+    ("POST /login?user=me&password=hunter2&next=/", "POST /login?user=me&password=***&next=/"),
+    ("run --api-key=hunter2 --verbose", "run --api-key=*** --verbose"),
+    ("PASSWORD='hunter 2' psql", "PASSWORD='***' psql"),
+    ("smtp_password = hunter2", "smtp_password = ***"),
+    ("password: hunter2", "password: ***"),
+    ("Cookie: sid=abc; theme=dark\nHost: a", "Cookie: ***\nHost: a"),
+    ("curl -H 'Set-Cookie: sid=abc; Path=/' b", "curl -H 'Set-Cookie: ***' b"),
+    ("Authorization: hunter2hunter2", "Authorization: ***"),
+    ("Authorization: Digest username=\"u\", response=1", "Authorization: Digest ***"),
+    ("X-Api-Key: hunters", "X-Api-Key: ***"),
+    (r#"{"a": "b\nCookie: c=d\", e"}"#, r#"{"a": "b\nCookie: ***", e"}"#),
+    ("postgres://app:hunter2@db:5432/app", "postgres://app:***@db:5432/app"),
+    ("redis://:hunter2@cache", "redis://:***@cache"),
+    ("amqp://u:p@ss@mq/", "amqp://u:***@mq/"),
+];
+
+#[test]
+fn secrets_beside_their_names_and_in_addresses_are_masked() {
+    let redactor = Redactor::default();
+    for (text, masked) in NAMED {
+        assert_eq!(redactor.text(text), *masked);
+        assert_eq!(redactor.text(masked), *masked);
+        assert_eq!(redacted(&json!([text]).to_string()), json!([masked]).to_string());
+    }
+}
+
+#[test]
+fn keys_that_end_like_a_secret_are_known_and_names_can_be_excepted() {
+    assert_eq!(
+        redacted(
+            r#"{"smtp_password": 1, "stripeSecretKey": 2, "GITHUB-ACCESS-TOKEN": 3, "next_token": 4}"#
+        ),
+        r#"{"smtp_password": "***", "stripeSecretKey": "***", "GITHUB-ACCESS-TOKEN": "***", "next_token": 4}"#
+    );
+    let except = vec!["session".to_owned(), "smtp-password".to_owned()];
+    let redactor = Redactor::new(RedactRules { except, ..RedactRules::default() }).unwrap();
+    let json = r#"{"session": 1, "smtpPassword": 2, "m": "session=abc", "password": 3}"#;
+    assert_eq!(redactor.apply(json), json.replace('3', "\"***\""));
+}
+
+#[test]
+fn addresses_are_masked_on_request() {
+    let rules = RedactRules { email: true, ..RedactRules::default() };
+    let redactor = Redactor::new(rules).unwrap();
+    let json = r#"{"m": "to Jürgen.o'x+a@mail.example.co.uk, root@localhost, @here, a@b.c"}"#;
+    assert_eq!(redactor.apply(json), r#"{"m": "to Jürgen.o'***, root@localhost, @here, a@b.c"}"#);
+    assert_eq!(redacted(json), json);
+}
+
+fn hashing(key: &str) -> Redactor {
+    let hash_key = HashKey::new(key);
+    Redactor::new(RedactRules { hash_key, ..RedactRules::default() }).unwrap()
+}
+
+#[test]
+fn equal_secrets_have_equal_tags_under_one_key() {
+    let redactor = hashing("a key of sixteen");
+    let json = r#"{"token": "ghp_0123456789abcdef0123", "m": "with ghp_0123456789abcdef0123, ghp_0123456789abcdef0124", "password": 7}"#;
+
+    let out: Value = serde_json::from_str(&redactor.apply(json)).unwrap();
+
+    let tag = out["token"].as_str().unwrap();
+    assert!(tag.starts_with("***:") && tag.len() == 16, "{tag}");
+    let message = out["m"].as_str().unwrap();
+    assert!(message.starts_with(&format!("with {tag}, ***:")), "{out}");
+    assert!(!message.ends_with(tag), "{out}");
+    assert_ne!(redactor.text("4111 1111 1111 1111"), "***");
+    assert_eq!(redactor.text("4111 1111 1111 1111"), redactor.text("4111-1111-1111-1111"));
+    assert_ne!(hashing("another key of 16").text("password=x"), redactor.text("password=x"));
+    assert_eq!(HashKey::new("too short"), None);
+}
+
+#[test]
+fn rules_are_told_apart_by_their_fingerprints_without_a_key_in_them() {
+    let of = |rules| Redactor::new(rules).unwrap().fingerprint().map(str::to_owned);
+    let keys = |keys: &[&str]| RedactRules {
+        keys: keys.iter().map(|it| (*it).to_owned()).collect(),
+        ..RedactRules::default()
+    };
+    let key = |key| RedactRules { hash_key: HashKey::new(key), ..RedactRules::default() };
+    assert_eq!(of(RedactRules::default()), None);
+    assert_eq!(of(keys(&["a", "b"])), of(keys(&["b", "a"])));
+    let all = [
+        of(keys(&["a"])),
+        of(keys(&["a", "b"])),
+        of(RedactRules { email: true, ..RedactRules::default() }),
+        of(key("a key of sixteen")),
+        of(key("another key of 16")),
+    ];
+    assert!(all.iter().enumerate().all(|(at, it)| it.is_some() && !all[..at].contains(it)));
+    assert!(!format!("{:?}", key("a key of sixteen")).contains("sixteen"));
+}
+
+#[test]
+fn a_path_is_hidden_for_a_name_on_it_or_as_configured() {
+    let redactor = Redactor::default();
+    assert!(redactor.hides(["payload", "token"]));
+    assert!(redactor.hides(["payload", "secret", "name"]));
+    assert!(!redactor.hides(["payload", "error", "message"]));
+    let redactor = with_paths(&["payload.customer.ssn"]);
+    assert!(redactor.hides(["payload", "customer", "ssn"]));
+    assert!(!redactor.hides(["payload", "ssn"]));
+    assert!(!redactor.hides(["payload", "customer"]));
+}
+
 #[test]
 fn a_public_key_and_a_number_that_is_no_card_stay() {
     for text in [
@@ -112,7 +278,7 @@ fn own_keys_are_found_in_every_spelling_and_defaults_can_be_left_out() {
     let rules = RedactRules {
         defaults: false,
         keys: vec!["Date-of-birth".into(), "a/b".into(), "größe".into()],
-        paths: vec![],
+        ..RedactRules::default()
     };
     let redactor = Redactor::new(rules).unwrap();
 
@@ -195,6 +361,7 @@ fn secret() -> impl Strategy<Value = String> {
         "xoxb-[0-9]{11}-[A-Za-z0-9]{24}",
         "AKIA[A-Z0-9]{16}",
         "eyJ[A-Za-z0-9_-]{20}\\.eyJ[A-Za-z0-9_-]{20}\\.[A-Za-z0-9_-]{20}",
+        "(pass[Ww]ord|client-secret|API_KEY)=[a-z0-9]{9}",
         Just("4242 4242 4242 4242".to_owned()),
         Just("5555-5555-5555-4444".to_owned()),
         Just("4000056655665556".to_owned()),
@@ -273,15 +440,31 @@ proptest! {
 
     #[test]
     fn what_is_not_suspicious_would_not_be_changed(
-        document in document(), key in "[Cc]lient[-_]?[Ss]ecret|a[-_]?b[-_]?c[-_]?d[-_]?e|[a-z]{3}",
+        document in document(),
+        key in "[Cc]lient[-_]?[Ss]ecret|a[-_]?b[-_]?c[-_]?d[-_]?e|[a-z]{3}|x_password",
+        text in "([Pp]assword|cookie|authorization|a-b-c-d-e|x|\\\\|\"|'|=|:|://|@| |\n|\t|\\{|a1b2c3){0,12}",
     ) {
-        let keys = vec!["a_b-c_d_e".to_owned()];
-        let redactor = Redactor::new(RedactRules { keys, ..RedactRules::default() }).unwrap();
-        let json = format!(r#"{{"{key}": {document}}}"#);
+        static REDACTOR: LazyLock<Redactor> = LazyLock::new(|| {
+            let keys = vec!["a_b-c_d_e".to_owned()];
+            Redactor::new(RedactRules { keys, ..RedactRules::default() }).unwrap()
+        });
+        let redactor = &*REDACTOR;
+        let json = format!(r#"{{"{key}": {document}, "text": {}}}"#, Value::from(text.as_str()));
+        prop_assert_eq!(
+            redactor.text(&text),
+            detect::mask(&text, &redactor.rules).unwrap_or_else(|| text.clone())
+        );
 
-        let rewritten = rewrite::rewrite(&json, &redactor.keys, true).unwrap();
+        let rewritten = rewrite::rewrite(&json, &redactor.rules).unwrap();
 
         prop_assert_eq!(redactor.apply(&json), rewritten);
+    }
+
+    #[test]
+    fn a_card_is_suspected_wherever_it_stands(before in "[a-z0-9 -]{0,30}[a-z,]", after in "[a-z,][a-z0-9 -]{0,30}") {
+        let text = format!("{before} 4242 4242 4242 4242 {after}");
+
+        prop_assert!(!REDACTOR.text(&text).contains("4242 4242 4242 4242"), "{}", text);
     }
 
     #[test]
@@ -290,5 +473,26 @@ proptest! {
             let once = redacted(&text);
             prop_assert_eq!(&redacted(&once), &once);
         }
+    }
+
+    #[test]
+    fn what_was_redacted_stays_as_it_is(
+        parts in prop::collection::vec(prop_oneof![
+            secret(),
+            "[ =:\"'@/{}\\[\\],;\\\\\n]{0,3}",
+            "(password|Cookie|Authorization: |token|https://u:|X-Api-Key: |bearer |Basic )",
+            "[a-z0-9.]{0,8}",
+        ], 0..8),
+        is_hashed: bool,
+    ) {
+        static REDACTORS: LazyLock<[Redactor; 2]> =
+            LazyLock::new(|| [Redactor::default(), hashing("a key of sixteen")]);
+        let redactor = &REDACTORS[usize::from(is_hashed)];
+        let text = parts.concat();
+        let once = redactor.text(&text);
+        prop_assert_eq!(redactor.text(&once), once.clone());
+        let json = Value::from(text).to_string();
+        let once = redactor.apply(&json);
+        prop_assert_eq!(redactor.apply(&once), once.clone());
     }
 }

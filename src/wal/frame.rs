@@ -1,9 +1,10 @@
 //! What the server sends while it streams.
 
+use crate::event::Timestamp;
 use crate::lsn::Lsn;
 use crate::wal::frames::FrameError;
 
-/// One `CopyData` message of the server. Its clock is left out: nobody should reckon with it.
+/// One `CopyData` message of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     /// `w`, `XLogData`: a message of the output plugin.
@@ -12,6 +13,9 @@ pub enum Frame<'a> {
         start: Lsn,
         /// The walsender's own position: the message's again, for logical replication.
         end: Lsn,
+        /// When it was sent, by the clock that commits are stamped with. It decides nothing but
+        /// how long to gather.
+        sent_at: Timestamp,
         /// The plugin's message, undecoded.
         message: &'a [u8],
     },
@@ -45,8 +49,9 @@ impl<'a> Frame<'a> {
             b'w' => {
                 let (start, rest) = rest.split_first_chunk::<8>().ok_or(short)?;
                 let (end, rest) = rest.split_first_chunk::<8>().ok_or(short)?;
-                let (_clock, message) = rest.split_first_chunk::<8>().ok_or(short)?;
-                Ok(Some(Self::Data { start: lsn(*start), end: lsn(*end), message }))
+                let (clock, message) = rest.split_first_chunk::<8>().ok_or(short)?;
+                let sent_at = Timestamp::from_postgres(i64::from_be_bytes(*clock));
+                Ok(Some(Self::Data { start: lsn(*start), end: lsn(*end), sent_at, message }))
             }
             b'k' => {
                 let (end, rest) = rest.split_first_chunk::<8>().ok_or(short)?;
@@ -102,12 +107,14 @@ mod tests {
     #[test]
     fn data_and_keepalives_are_told_apart() {
         let data =
-            [&[b'w'][..], &1_u64.to_be_bytes(), &2_u64.to_be_bytes(), &[0; 8], b"C!"].concat();
+            [&[b'w'][..], &1_u64.to_be_bytes(), &2_u64.to_be_bytes(), &7_i64.to_be_bytes(), b"C!"]
+                .concat();
+        let sent_at = Timestamp::from_postgres(7);
         let keepalive = [&[b'k'][..], &9_u64.to_be_bytes(), &[0; 8], &[1]].concat();
 
         assert_eq!(
             Frame::parse(&data),
-            Ok(Some(Frame::Data { start: Lsn(1), end: Lsn(2), message: b"C!" }))
+            Ok(Some(Frame::Data { start: Lsn(1), end: Lsn(2), sent_at, message: b"C!" }))
         );
         assert_eq!(
             Frame::parse(&keepalive),

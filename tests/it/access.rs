@@ -5,27 +5,13 @@ use tokio_postgres::NoTls;
 use uuid::Uuid;
 
 use crate::support::cluster::Cluster;
+use crate::support::supabase;
 use crate::write_side::{PROJECT, append, append_to, migrated, refused};
-
-/// Roles, default privileges and functions as a Supabase project has them.
-const SUPABASE: &str = "
-    create role anon nologin noinherit;
-    create role authenticated nologin noinherit;
-    create role service_role nologin noinherit bypassrls;
-    grant usage on schema public to anon, authenticated, service_role;
-    alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
-    alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
-    alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
-    create schema auth;
-    grant usage on schema auth to anon, authenticated, service_role;
-    create function auth.jwt() returns jsonb language sql stable as
-      $$ select coalesce(nullif(current_setting('request.jwt.claims', true), '')::jsonb, '{}') $$;
-    create function auth.uid() returns uuid language sql stable as $$ select (auth.jwt() ->> 'sub')::uuid $$;";
 
 #[tokio::test]
 async fn on_supabase_users_read_their_projects_and_only_the_service_writes() {
     let cluster = Cluster::start().await;
-    cluster.batch(SUPABASE).await;
+    cluster.batch(supabase::ROLES).await;
     let mut client = cluster.client().await;
     projector::migrate::apply(&mut client, &Ident::new("public").unwrap()).await.unwrap();
     let run = Uuid::now_v7();

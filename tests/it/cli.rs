@@ -8,6 +8,7 @@ use projector::cli::Cli;
 use serde_json::Value;
 
 use crate::support::cluster::Cluster;
+use crate::support::supabase;
 
 const PROJECT: &str = "0198f2c1-0000-7000-8000-000000000001";
 const RUN: &str = "0198f2c1-7d3e-7a40-9c55-3f1d2b6a8e10";
@@ -210,6 +211,73 @@ async fn doctor_names_each_problem_with_its_fix() {
     assert!(said.contains("problem  wal_level"), "{said}");
     assert!(said.contains("fix: alter system set wal_level = logical"), "{said}");
     assert!(said.contains("problem  schema"), "{said}");
+}
+
+#[tokio::test]
+async fn doctor_tries_the_login_that_follows_the_log() {
+    let cluster = Cluster::start().await;
+    cluster.batch("create role reader login").await;
+    let url = cluster.socket_url().replace("postgres://postgres", "postgres://reader");
+    assert_ne!(url, cluster.socket_url());
+
+    let output = projector(&["doctor", "--database-url", &url]).output().unwrap();
+    let said = stdout(&output);
+    assert!(said.contains("problem  replication login"), "{said}");
+    assert!(said.contains("fix: alter role \"reader\" replication"), "{said}");
+
+    let output = projector(&["doctor", "--database-url", cluster.socket_url()]).output().unwrap();
+    let said = stdout(&output);
+    assert!(said.contains("ok       replication login"), "{said}");
+}
+
+#[tokio::test]
+async fn doctor_tells_when_realtime_is_not_bound() {
+    let cluster = Cluster::start().await;
+    let url = cluster.socket_url();
+    let doctor = || stdout(&projector(&["doctor", "--database-url", url]).output().unwrap());
+    let migrate = || projector(&["migrate", "--database-url", url]).output().unwrap();
+    assert_eq!(code(&migrate()), 0);
+    assert!(doctor().contains("ok       realtime           no realtime.messages here"));
+
+    cluster.batch(supabase::ROLES).await;
+    cluster.batch(supabase::REALTIME).await;
+    let said = doctor();
+    assert!(said.contains("problem  realtime "), "{said}");
+    assert!(said.contains("found: 5 missing"), "{said}");
+    assert!(
+        said.contains("create policy projector_members_receive on realtime.messages"),
+        "{said}"
+    );
+
+    assert_eq!(code(&migrate()), 0);
+    assert!(doctor().contains("ok       realtime           realtime.messages has projector's"));
+}
+
+#[tokio::test]
+async fn what_the_server_remarks_is_in_the_report_of_migrate() {
+    let store = Store::start().await;
+    // a run of a month whose partition is missing keeps that partition from being made
+    store
+        .0
+        .batch(
+            "do $$ declare
+               last timestamp := date_trunc('month', now() at time zone 'UTC') + interval '3 months';
+             begin
+               execute format('drop table projector.%I', to_char(last, '\"events_\"YYYY_MM'));
+               insert into events (project_id, run_id, version, type, payload, metadata)
+               values (gen_random_uuid(), projector.first_uuid_at(last at time zone 'UTC'), 1, 'log', '{}', '{}');
+             end $$",
+        )
+        .await;
+
+    let url = store.0.socket_url();
+    let output =
+        projector(&["migrate", "--output", "json", "--database-url", url]).output().unwrap();
+
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = report["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|it| it.as_str().unwrap().contains("is left out")), "{report}");
 }
 
 /// A migrated database and its events.

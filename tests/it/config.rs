@@ -143,6 +143,18 @@ fn columns_are_renamed_one_by_one() {
     assert!(config("", &[("PROJECTOR_SOURCE_COLUMNS", "run=stream_id")], &[]).is_err());
 }
 
+#[test]
+fn what_no_realtime_could_take_is_refused() {
+    let toml = "[realtime]\nmode = 'on'\nurl = 'ftp://u:sesame@h'\nmessage_bytes = '3MiB'\n";
+
+    let found = problems(toml, &[("PROJECTOR_REALTIME_URL", "https://u:sesame@h")]);
+
+    assert!(found[0].contains("`on` is not one of off, http, sql, embedded"), "{found:?}");
+    assert!(found[1].contains("no name and password in the address"), "{found:?}");
+    assert!(found[2].contains("`3MiB` is not a size from `1KiB` to `2MiB`"), "{found:?}");
+    assert!(!found.concat().contains("sesame"), "{found:?}");
+}
+
 /// `PROJECTOR_UPDATE_DOCS=1 cargo test` writes it.
 #[test]
 fn the_reference_page_is_the_doc_comments() {

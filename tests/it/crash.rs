@@ -54,6 +54,8 @@ async fn two_hundred_thousand_events_and_a_kill_at_any_moment_leave_the_rows_rig
     let end = Arc::new(AtomicBool::new(false));
     let watching = tokio::spawn(watch_acknowledgement(app.client().await, Arc::clone(&end)));
     let (bulk, bulks) = (app.client().await, app.client().await);
+    // the read models are there before the load is: what is killed here is the stream
+    let mut sidecar = app.run().await;
     let writing = tokio::spawn(async move {
         for number in 0..36 {
             // small, middling and large transactions
@@ -65,7 +67,6 @@ async fn two_hundred_thousand_events_and_a_kill_at_any_moment_leave_the_rows_rig
         workload::write(&bulks, 99, 2_000, 5).await;
     });
 
-    let mut sidecar = app.spawn();
     for round in 0..18 {
         sidecar.says("\"ready\"").await;
         let_it_work(&app, &sidecar, &mut rng).await;

@@ -2,12 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use futures_util::{SinkExt, StreamExt};
+use projector::workload::PROJECTS;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::app::assert_rows_equal_history;
 use crate::support::cluster::{binaries, fresh_path, scratch};
@@ -298,5 +302,46 @@ fn without_a_terminal_it_is_plain_text_within_80_columns() {
         assert!(!line.contains('\u{1b}') && line.chars().count() <= 80, "{line}");
     }
     assert!(told.iter().any(|it| it.starts_with("  psql     postgres://postgres:")), "{told:#?}");
+    assert!(told.iter().any(|it| it.starts_with("  keys     ")), "{told:#?}");
     assert!(told.iter().any(|it| it == "stopping…"), "{told:#?}");
+}
+
+#[tokio::test]
+async fn dev_serves_realtime_to_whoever_has_the_tokens_that_it_prints() {
+    let home = Home::new();
+    let mut command = home.command(&["--output", "json", "--quiet", "--rate", "200"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let started = find(&mut lines, |it| it["kind"] == "started");
+    let text = |name: &str| started[name].as_str().unwrap().to_owned();
+    let (anon, user) = (text("anon_key"), text("user_token"));
+    for file in ["jwt_secret", "realtime.env"] {
+        let file = std::fs::metadata(home.0.join(file)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    }
+    let keys = std::fs::read_to_string(started["keys"].as_str().unwrap()).unwrap();
+    assert!(keys.contains(&format!("SUPABASE_ANON_KEY={anon}\nUSER_TOKEN={user}\n")));
+    let url = text("console_url").replace("http://", "ws://");
+    let url = format!("{url}/realtime/v1/websocket?apikey={anon}&vsn=2.0.0");
+    // nobody is let in before it follows the log; clients try again
+    let (mut socket, _) =
+        eventually("a socket", async || tokio_tungstenite::connect_async(&url).await).await;
+    let topic = format!("realtime:project:{}", PROJECTS[0]);
+    let config = json!({ "config": { "private": true }, "access_token": user });
+
+    socket
+        .send(Message::text(json!(["1", "1", topic, "phx_join", config]).to_string()))
+        .await
+        .unwrap();
+
+    let mut next = async || socket.next().await.unwrap().unwrap().into_text().unwrap().to_string();
+    let joined = next().await;
+    assert!(joined.contains(r#""status":"ok""#), "{joined}");
+    let broadcast: Value = serde_json::from_str(&next().await).unwrap();
+    assert_eq!((&broadcast[2], &broadcast[3]), (&json!(topic), &json!("broadcast")));
+    assert!(!broadcast[4]["payload"]["lines"].as_array().unwrap().is_empty(), "{broadcast}");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    // Its last lines are read, so that it is not held up by a full pipe.
+    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+    assert!(child.wait().unwrap().success());
 }

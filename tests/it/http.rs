@@ -1,27 +1,36 @@
 //! The HTTP face in front of a real database: health, who may read, pages, errors.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use projector::config::{self, Environment};
+use projector::definition::{self, parse_files};
 use projector::engine::status::{Phase, ProjectionStatus, State, Status};
+use projector::engine::{Board, Catalogue, Reload};
 use projector::event::Timestamp;
-use projector::http::{Access, AppState, Database, serve};
+use projector::http::{Access, AppState, Database, Live, serve};
 use projector::ident::Ident;
 use projector::lsn::Lsn;
 use projector::metrics::Metrics;
 use projector::pg::Settings;
+use projector::redact::Redactor;
+use projector::replay::Archive;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::support::app::shipped;
 use crate::support::cluster::Cluster;
 
-/// Three runs of two workflows, oldest first; the second has steps and a log.
+/// Runs of two workflows, oldest first, then two whose start is not known; the second has steps and a
+/// log.
 const READ_MODELS: &str = r#"
     create table run_status (run_id uuid primary key, project_id uuid not null, workflow text,
-        status text not null, version int not null, last_event_at timestamptz not null);
+        status text not null, version int not null, started_at timestamptz);
     create table step_status (run_id uuid, step_id text, started_at timestamptz, due_at timestamptz,
         output jsonb, primary key (run_id, step_id));
     create table run_log (run_id uuid, version int, message text, primary key (run_id, version));
@@ -31,6 +40,10 @@ const READ_MODELS: &str = r#"
            case when n = 1 then 'failed' else 'running' end, n,
            timestamptz '2026-01-01 00:00:00.000001Z' + case when n = 1 then '0 s' else interval '1 s' end
       from generate_series(1, 3) n;
+    insert into run_status
+    select ('00000000-0000-7000-8000-00000000000' || n)::uuid, '00000000-0000-4000-8000-000000000000',
+           'report', 'paused', n, null
+      from generate_series(4, 5) n;
     insert into step_status values
         ('00000000-0000-7000-8000-000000000002', 'b', '2026-01-02', null, '{"n": 1e400}'),
         ('00000000-0000-7000-8000-000000000002', 'a', '2026-01-03', null, null);
@@ -44,6 +57,18 @@ struct App {
     status: watch::Sender<Arc<Status>>,
     client: Client,
     _stop: DropGuard,
+}
+
+/// The shipped definitions over the default events table.
+fn archive() -> Archive {
+    let config = config::load(None, &Environment::default(), &[]).unwrap().config;
+    Archive {
+        schema: config.schema.clone(),
+        events: config.events_table(),
+        columns: config.source.columns.clone(),
+        redactor: Arc::new(Redactor::default()),
+        definitions: Vec::new(),
+    }
 }
 
 impl App {
@@ -62,6 +87,12 @@ impl App {
             database: Arc::new(Database::new(Settings::parse(database_url, |_name| None).unwrap())),
             schema: Ident::new("public").unwrap(),
             access: Arc::new(Access::new(listen.parse().unwrap(), token)),
+            archive: archive(),
+            definitions: Catalogue::new(definition::load(shipped()).unwrap()),
+            reload: reload(),
+            commits: watch::channel(0).1,
+            live: Arc::new(Live::default()),
+            hub: None,
         };
         let shutdown = CancellationToken::new();
         tokio::spawn(serve(listener, state, shutdown.clone()));
@@ -86,12 +117,26 @@ impl App {
     }
 }
 
+/// Finds a definition that is right at first, and then one with a misspelt key.
+fn reload() -> Reload {
+    let looks = AtomicUsize::new(0);
+    let load = move || {
+        let set = if looks.fetch_add(1, Ordering::SeqCst) == 0 { "set" } else { "sett" };
+        let text = format!(
+            "table = \"runs\"\nkey = {{ run_id = \"run_id\" }}\n[columns]\nrun_id = \"uuid\"\n\
+             status = \"text\"\n[[on]]\nevent = \"a\"\n{set} = {{ status = \"type\" }}\n"
+        );
+        parse_files(&[(PathBuf::from("runs.toml"), text)])
+    };
+    Reload::new(Catalogue::new(Vec::new()), Arc::new(Board::new("projector")), Arc::new(load))
+}
+
 async fn json(request: RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.unwrap();
     (response.status(), response.json().await.unwrap())
 }
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -116,6 +161,9 @@ fn following() -> Status {
         error: None,
         progress: None,
         dead_letters: 0,
+        parked_keys: 0,
+        oldest_parked_seconds: 0.0,
+        rebuild: None,
     };
     let mut status = Status::starting("projector", Timestamp(0));
     status.phase = Phase::Streaming;
@@ -222,7 +270,7 @@ async fn runs_come_newest_first_page_by_page_without_loss_or_repetition() {
         next = cursor.to_owned();
     }
 
-    assert_eq!(seen, [3, 2, 1]);
+    assert_eq!(seen, [3, 2, 1, 5, 4]);
 }
 
 #[tokio::test]
@@ -240,6 +288,7 @@ async fn runs_are_filtered_by_what_is_asked_for() {
     assert_eq!(versions("status=failed").await, [1]);
     assert_eq!(versions("workflow=import&status=running").await, [2]);
     assert_eq!(versions("project=00000000-0000-4000-8000-000000000000&limit=2").await, [3, 2]);
+    assert_eq!(versions("workflow=report").await, [3, 5, 4]);
     assert_eq!(versions("project=00000000-0000-4000-8000-000000000001").await, [0_i64; 0]);
     assert_eq!(versions("workflow='%20or%20true--").await, [0_i64; 0]);
 }
@@ -356,18 +405,145 @@ async fn with_a_token_only_who_sends_it_is_answered() {
     let refused = app.get("/api/projections").send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+    for path in ["/api/live?topic=status", "/api/runs/counts"] {
+        let refused = app.get(path).send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{path}");
+    }
 }
 
 #[tokio::test]
 async fn the_page_loads_nothing_from_elsewhere() {
     let app = App::start(NOWHERE, None).await;
 
-    for path in ["/", "/page.css", "/page.js"] {
-        let response = app.get(path).send().await.unwrap();
+    let mut paths = vec!["/".to_owned()];
+    let page = app.text("/").await.1;
+    let linked = page.split('"').filter(|it| it.starts_with("console/"));
+    paths.extend(linked.map(|it| format!("/{it}")));
+    let mut at = 0;
+    while let Some(path) = paths.get(at).cloned() {
+        at += 1;
+        let response = app.get(&path).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(policy.starts_with("default-src 'self';"), "{policy}");
+        assert!(policy.starts_with("default-src 'none';"), "{policy}");
+        assert!(policy.contains("require-trusted-types-for 'script'"), "{policy}");
+        let tag = response.headers()["etag"].clone();
         let text = response.text().await.unwrap();
-        assert!(!text.contains("http://") && !text.contains("https://"), "{path}");
+        let is_elsewhere = text.replace("xmlns=\"http://", "").contains("://");
+        assert!(!is_elsewhere, "{path}");
+        for module in text.split("from './").skip(1) {
+            let module = format!("/console/{}", module.split('\'').next().unwrap());
+            if !paths.contains(&module) {
+                paths.push(module);
+            }
+        }
+        let again = app.get(&path).header("if-none-match", tag).send().await.unwrap();
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{path}");
     }
+    assert!(10 < paths.len(), "{paths:?}");
+    assert_eq!(app.text("/console/nothing.js").await.0, StatusCode::NOT_FOUND);
+}
+
+impl App {
+    fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(format!("http://{}{path}", self.address))
+    }
+}
+
+/// A database with one live projection, and a listener with a token before it.
+async fn steered() -> (Cluster, App) {
+    let cluster = Cluster::start().await;
+    projector::migrate::apply(&mut cluster.client().await, &Ident::new("public").unwrap())
+        .await
+        .unwrap();
+    cluster
+        .batch(
+            "insert into projector.projections (name, table_name, definition_hash, state)
+             values ('run_status', 'run_status', '', 'live');
+             insert into projector.checkpoints (projection, lsn) values ('run_status', '0/100')",
+        )
+        .await;
+    let app = App::start(cluster.url(), Some("s3cret")).await;
+    (cluster, app)
+}
+
+#[tokio::test]
+async fn an_operator_steers_projections_and_is_told_what_was_noted_down() {
+    let (cluster, app) = steered().await;
+    let answer = async |verb: &str| {
+        let path = format!("/api/projections/{verb}");
+        let (code, body) = json(app.post(&path).bearer_auth("s3cret")).await;
+        (code.as_u16(), body)
+    };
+
+    let requested = answer("run_status/rebuild").await;
+    assert_eq!((requested.0, &requested.1["phase"]), (202, &"requested".into()));
+    cluster.batch("update projector.rebuilds set phase = 'fold'").await;
+    let running = answer("run_status/rebuild").await;
+    assert_eq!((running.0, &running.1["error"]["code"]), (409, &"rebuild_running".into()));
+    assert_eq!(answer("run_status/cancel").await.1["canceled"], true);
+    cluster.batch("update projector.rebuilds set phase = 'canceled', finished_at = now()").await;
+    assert_eq!(answer("run_status/cancel").await.1["canceled"], false);
+    assert_eq!(answer("run_status/pause").await.1["changed"], true);
+    let paused = answer("run_status/rebuild").await;
+    assert_eq!((paused.0, &paused.1["error"]["code"]), (409, &"wrong_state".into()));
+    assert_eq!(answer("run_status/resume").await.1["changed"], true);
+    let unknown = answer("nonsense/pause").await;
+    assert_eq!((unknown.0, &unknown.1["error"]["code"]), (404, &"unknown_projection".into()));
+    assert_eq!(unknown.1["error"]["hint"], "there are: run_status");
+}
+
+#[tokio::test]
+async fn nobody_steers_without_the_token_not_even_from_this_machine() {
+    let (_cluster, app) = steered().await;
+    let open = App::start(NOWHERE, None).await;
+
+    for verb in ["rebuild", "cancel", "pause", "resume"] {
+        let path = format!("/api/projections/run_status/{verb}");
+        assert_eq!(json(app.post(&path)).await.0, StatusCode::UNAUTHORIZED, "{verb}");
+        let (code, body) = json(open.post(&path).bearer_auth("s3cret")).await;
+        assert_eq!((code.as_u16(), &body["error"]["code"]), (403, &"no_admin_token".into()));
+        let got = app.get(&path).bearer_auth("s3cret").send().await.unwrap();
+        assert_eq!(got.status(), StatusCode::METHOD_NOT_ALLOWED, "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_tells_what_changed_or_all_that_is_wrong() {
+    let app = App::start(NOWHERE, Some("s3cret")).await;
+    let ask = async || json(app.post("/api/reload").bearer_auth("s3cret")).await;
+
+    let (good, changed) = ask().await;
+    let (bad, refused) = ask().await;
+
+    assert_eq!((good.as_u16(), &changed["projections"][0]["change"]), (200, &"created".into()));
+    assert_eq!((bad.as_u16(), &refused["error"]["code"]), (422, &"definitions_refused".into()));
+    assert!(refused["error"]["message"].as_str().unwrap().contains("runs.toml:8:1"), "{refused}");
+    assert_eq!(json(app.post("/api/reload")).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_wait_answers_with_success_only_when_the_position_is_reached() {
+    let (cluster, app) = steered().await;
+    let answer = async |query: &str| {
+        let path = format!("/api/projections/run_status/wait{query}");
+        let (code, body) = json(app.get(&path).bearer_auth("s3cret")).await;
+        (code.as_u16(), body)
+    };
+
+    let reached = answer("?lsn=0/100").await;
+    assert_eq!((reached.0, &reached.1["reached"]), (200, &true.into()));
+    for (query, code, word) in [
+        ("?lsn=0%2F101&timeout=50ms", 504, "not_reached"),
+        ("?timeout=0", 504, "not_reached"),
+        ("?lsn=FF/0", 400, "bad_parameter"),
+        ("?lsn=yesterday", 400, "bad_parameter"),
+        ("?lsn=0/1&timeout=1h", 400, "bad_parameter"),
+        ("?position=7", 400, "bad_query"),
+    ] {
+        let (status, body) = answer(query).await;
+        assert_eq!((status, &body["error"]["code"]), (code, &word.into()), "{query}");
+    }
+    cluster.batch("select projector.pause('run_status')").await;
+    assert_eq!(answer("?lsn=0/101").await.1["error"]["code"], "wrong_state");
 }

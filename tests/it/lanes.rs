@@ -7,6 +7,7 @@ use crate::support::workload;
 
 /// Fails on a level that is no number.
 const BROKEN: &str = r#"table = "broken"
+on_error = "pause"
 key   = { run_id = "run_id" }
 
 [columns]
@@ -34,6 +35,7 @@ add   = { seen = "`1`" }
 
 /// The database refuses a row of it.
 const CHECKED: &str = r#"table = "checked"
+on_error = "pause"
 key   = { run_id = "run_id" }
 
 [columns]
@@ -94,7 +96,7 @@ async fn a_rule_that_fails_takes_its_projection_out_and_no_other() {
     app.cluster.batch(&event("bad", "{\"level\": \"high\"}")).await;
     workload::load(&app, 61, 2, 50).await;
 
-    let said = ["broken.toml:10", "`level`", "expected integer, found the text 'high'", "`bad`"];
+    let said = ["broken.toml:11", "`level`", "expected integer, found the text 'high'", "`bad`"];
     assert_failed(&app, &sidecar, "broken", &said).await;
     app.caught_up().await;
     app.assert_rows_equal_history().await;
@@ -148,7 +150,7 @@ async fn a_sum_that_no_longer_fits_takes_its_projection_out_and_no_other() {
         .await;
     workload::load(&app, 64, 2, 50).await;
 
-    assert_failed(&app, &sidecar, "checked", &["60000 does not fit"]).await;
+    assert_failed(&app, &sidecar, "checked", &["smallint out of range"]).await;
     app.caught_up().await;
     app.assert_rows_equal_history().await;
 }

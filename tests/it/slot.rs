@@ -48,6 +48,37 @@ async fn a_slot_that_was_dropped_while_nobody_ran_is_made_anew_and_the_rows_are_
 }
 
 #[tokio::test]
+async fn a_database_that_is_restored_to_an_earlier_time_gets_the_rows_of_that_time() {
+    let mut app = App::shipped().await;
+    let sidecar = app.run().await;
+    workload::load(&app, 30, 2, 100).await;
+    app.caught_up().await;
+    let backup = app.cluster.back_up().await;
+    let events = app.value("select count(*) from events").await.unwrap();
+    workload::load(&app, 31, 2, 200).await;
+    app.caught_up().await;
+
+    // it runs on, and knows positions of a log that has never been
+    app.cluster.restore(&backup).await;
+    assert_eq!(app.value("select count(*) from events").await.unwrap(), events);
+    workload::load(&app, 32, 2, 50).await;
+    app.caught_up().await;
+
+    app.assert_rows_equal_history().await;
+    sidecar.says_more("slot created", 1).await;
+    assert_eq!(sidecar.terminate().await.code(), Some(0));
+
+    // one that was not there meanwhile finds checkpoints beyond the end of the log
+    let beyond = "update projector.checkpoints set lsn = lsn + 1073741824";
+    app.cluster.batch(beyond).await;
+    workload::load(&app, 33, 2, 50).await;
+    let sidecar = app.run().await;
+    app.caught_up().await;
+    sidecar.says("built from history").await;
+    app.assert_rows_equal_history().await;
+}
+
+#[tokio::test]
 async fn a_slot_that_was_invalidated_is_made_anew_and_the_rows_are_right() {
     let app = App::with(&[
         ("max_slot_wal_keep_size", "24MB"),
@@ -74,6 +105,64 @@ async fn a_slot_that_was_invalidated_is_made_anew_and_the_rows_are_right() {
 }
 
 #[tokio::test]
+async fn a_build_that_writes_more_log_than_a_slot_may_keep_comes_to_its_end() {
+    let app = App::with(&[
+        ("max_slot_wal_keep_size", "8MB"),
+        ("max_wal_size", "2MB"),
+        ("min_wal_size", "2MB"),
+    ])
+    .await;
+    app.cluster.batch(&workload::bulk(500)).await;
+    let wide = "insert into events (project_id, run_id, version, type, payload)
+         select '7d1f8b52-4c0e-4a36-9b1d-2f6c35a1e801', r.id, v, 'log', jsonb_build_object('message',
+           (select string_agg(md5(format('%s %s %s', r.n, v, part)), '') from generate_series(1, 40) part))
+         from (select gen_random_uuid() as id, n from generate_series(1, 600) n) r,
+           generate_series(1, 20) v";
+    app.cluster.batch(wide).await;
+    app.cluster.batch("create table began as select pg_current_wal_lsn() as lsn").await;
+
+    let sidecar = app.run().await;
+    sidecar.says("built from history").await;
+    app.cluster.batch(&workload::bulk(10)).await;
+    app.caught_up().await;
+
+    let written = "select 12 * 1048576 < pg_wal_lsn_diff(pg_current_wal_lsn(), lsn) from began";
+    assert_eq!(app.value(written).await.as_deref(), Some("t"), "else this proves nothing");
+    assert!(!sidecar.log().contains("cannot build"), "{}", sidecar.log());
+    assert!(!sidecar.log().contains("slot was invalidated"), "{}", sidecar.log());
+    app.assert_rows_equal_history().await;
+}
+
+#[tokio::test]
+async fn a_rebuild_whose_index_would_cost_the_slot_is_refused() {
+    let app = App::shipped().await;
+    let sidecar = app.run().await;
+    app.cluster.batch(&workload::bulk(1000)).await;
+    app.caught_up().await;
+    // the slot lets go of the log first: a checkpoint would cost it, before anybody asks
+    app.cluster.batch("checkpoint").await;
+    let kept = "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) < 262144
+         from pg_replication_slots";
+    app.becomes(kept, "t").await;
+    app.cluster.batch("alter system set max_slot_wal_keep_size = '1MB'").await;
+    app.cluster.batch("select pg_reload_conf()").await;
+
+    let mut rebuild = app.command("rebuild");
+    rebuild.arg("run_log");
+    let output = app.output(rebuild).await;
+
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("a slot may keep 1048576 (max_slot_wal_keep_size)"), "{said}");
+    app.cluster.batch("alter system reset max_slot_wal_keep_size").await;
+    app.cluster.batch("select pg_reload_conf()").await;
+    app.cluster.batch(&workload::bulk(10)).await;
+    app.caught_up().await;
+    app.assert_rows_equal_history().await;
+    drop(sidecar);
+}
+
+#[tokio::test]
 async fn a_publication_that_was_dropped_under_way_is_waited_for() {
     let app = App::shipped().await;
     let sidecar = app.run().await;
@@ -94,6 +183,29 @@ async fn a_publication_that_was_dropped_under_way_is_waited_for() {
     app.caught_up().await;
 
     app.assert_rows_equal_history().await;
+}
+
+#[tokio::test]
+async fn a_publication_that_was_made_anew_while_nobody_ran_costs_nothing_but_a_build() {
+    let app = App::shipped().await;
+    let sidecar = app.run().await;
+    workload::load(&app, 19, 2, 50).await;
+    app.caught_up().await;
+    sidecar.terminate().await;
+
+    app.cluster.batch("drop publication projector").await;
+    workload::load(&app, 20, 1, 50).await;
+    let migrated = app.output(app.command("migrate")).await;
+    assert!(migrated.status.success(), "{migrated:?}");
+    let sidecar = app.run().await;
+    workload::load(&app, 21, 1, 50).await;
+    app.caught_up().await;
+
+    sidecar.says("the publication is another").await;
+    app.assert_rows_equal_history().await;
+    let (seen, again) = (sidecar.terminate().await, app.run().await);
+    assert_eq!(seen.code(), Some(0));
+    assert!(!again.log().contains("the publication is another"), "{}", again.log());
 }
 
 #[tokio::test]
@@ -159,6 +271,9 @@ async fn a_connection_that_is_half_open_is_noticed_and_replaced() {
     proxy.stall();
     workload::load(&app, 41, 2, 50).await;
     sidecar.says_more("silent", seen).await;
+    // what it has lost itself is nobody to stand by for
+    sidecar.says_more("the connection before this one still holds slot", seen).await;
+    assert!(!sidecar.log().contains("standing by"), "{}", sidecar.log());
     // the server notices too, by its own keepalives
     proxy.cut();
     sidecar.says_more("\"ready\"", seen).await;

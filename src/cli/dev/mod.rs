@@ -6,11 +6,12 @@
 //!                  Postgres stops ◀─ sidecar drains ◀─ workload stops
 //! ```
 //!
-//! * `home`: the folder, and that it is ours · `postgres`: the server, kept alive
+//! * `home`: the folder, and that it is ours · `keys`: who may watch · `postgres`: the server, kept alive
 //! * `pace`, `workload`: events at a steady rate · `counts`: how the runs fare
 //! * `steps`: what is shown until everything runs · `banner`, `live`: what is shown then
 
 mod home;
+mod keys;
 mod steps;
 mod postgres;
 mod pace;
@@ -32,7 +33,8 @@ use crate::cli::dev::live::Live;
 use crate::cli::dev::postgres::Postgres;
 use crate::cli::dev::steps::Steps;
 use crate::cli::dev::workload::Workload;
-use crate::cli::sidecar::{Sidecar, definitions, listen, shutdown_on_signals};
+use crate::cli::reload::on_edit;
+use crate::cli::sidecar::{Sidecar, all_definitions, listen, shutdown_on_signals};
 use crate::cli::{Context, DevArgs, Exit, Failure};
 use crate::config::Origin;
 
@@ -41,9 +43,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit> {
     refuse_another_database(context)?;
-    let Some(definitions) = definitions(context)? else { return Ok(Exit::USAGE) };
+    let Some(definitions) = all_definitions(context)? else { return Ok(Exit::USAGE) };
     let shutdown = shutdown_on_signals()?;
     let mut home = Home::open(args.data.as_deref())?;
+    let context = &keys::complete(context, &home)?;
     let listener = listen(context).await?;
 
     let steps = Steps::new(&context.out);
@@ -59,7 +62,9 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
     };
     let settings = postgres.settings()?;
     let sidecar = Sidecar::new(context, settings.clone(), definitions, listener)?;
-    let banner = Banner::new(&sidecar, &home, &postgres);
+    let banner = Banner::new(&sidecar, &home, &postgres, keys::samples(context.config())?)?;
+    let edits = on_edit(sidecar.reload(), context.config().projections.clone());
+    let edits = tokio::spawn(edits);
     let live = Live::new(context, sidecar.status(), settings.clone());
     steps.done();
 
@@ -75,6 +80,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         error = async { banner.show(&context.out)?; live.show().await } => error.map_err(Into::into),
     };
     context.out.note("stopping…");
+    edits.abort();
     let in_order = async {
         workload_end.cancel();
         // A worker that broke has been heard of on standard error.

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use tokio_postgres::{Client, Row};
 
-use crate::engine::status::{State, Status};
+use crate::cli::progress::Progress;
+use crate::engine::status::{BroadcastStatus, State, Status};
 use crate::lsn::Lsn;
 
 /// What `projector status` shows; its JSON form is these fields.
@@ -13,10 +14,14 @@ pub(super) struct Report {
     pub head: Lsn,
     /// Every projection the database knows, by name.
     pub projections: Vec<Projection>,
+    /// Rebuilds that were asked for or are under way.
+    pub rebuilds: Vec<Progress>,
     /// The replication slot; `None` when there is none by that name.
     pub slot: Option<Slot>,
     /// Its configured name.
     pub slot_name: String,
+    /// What is told to viewers, from the sidecar; `None` when broadcasts are off or it did not answer.
+    pub broadcasts: Option<BroadcastStatus>,
     /// Whether the sidecar is ready; `None` when it did not answer.
     pub ready: Option<bool>,
     /// Why it is not.
@@ -45,6 +50,10 @@ pub(super) struct Projection {
     pub progress: Option<f64>,
     /// Events set aside.
     pub dead_letters: u64,
+    /// Rows that take no event until that is settled.
+    pub parked_keys: u64,
+    /// How long the first of these events has waited.
+    pub oldest_parked_seconds: f64,
     /// Why it failed.
     pub error: Option<String>,
 }
@@ -64,16 +73,25 @@ pub(super) struct Slot {
     pub wal_status: Option<String>,
 }
 
+// who is to be paused is so as soon as a sidecar runs
 const PROJECTIONS: &str = "
-    select p.name, p.state, c.lsn, coalesce(c.events, 0), p.last_error,
-           (select count(*) from projector.dead_letters d where d.projection = p.name),
+    select p.name,
+           case when p.paused_at is not null and p.state in ('live', 'catching_up') then 'paused' else p.state end,
+           c.lsn, coalesce(c.events, 0), p.last_error, d.letters,
            (select r.events_done::float8 / nullif(r.events_total, 0)
               from projector.rebuilds r
              where r.projection = p.name and r.finished_at is null
              order by r.id desc
-             limit 1)
+             limit 1),
+           d.keys, d.oldest_seconds
       from projector.projections p
       left join projector.checkpoints c on c.projection = p.name
+     cross join lateral (
+           select count(*) as letters, count(distinct row_key) as keys,
+                  coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
+                    as oldest_seconds
+             from projector.dead_letters
+            where projection = p.name) d
      order by p.name";
 
 // A standby has no current write position; what it has replayed is its head.
@@ -102,6 +120,7 @@ impl Report {
     ) -> Result<Self, tokio_postgres::Error> {
         // Checkpoints before the head: a lag is then never less than it was.
         let projections = client.query(PROJECTIONS, &[]).await?;
+        let rebuilds = Progress::unfinished(client).await?;
         let row = client.query_one(SLOT, &[&slot]).await?;
         let head: Option<Lsn> = row.try_get(0)?;
         let head = head.unwrap_or_default();
@@ -111,8 +130,10 @@ impl Report {
         Ok(Self {
             head,
             projections: projections.collect::<Result<_, _>>()?,
+            rebuilds,
             slot: active.map(|it| self::slot(&row, it, limit_bytes)).transpose()?,
             slot_name,
+            broadcasts: None,
             ready: None,
             reasons: Vec::new(),
         })
@@ -123,6 +144,7 @@ impl Report {
     pub(super) fn add(&mut self, status: &Status) {
         self.ready = Some(status.ready);
         self.reasons.clone_from(&status.reasons);
+        self.broadcasts.clone_from(&status.broadcasts);
         for it in &mut self.projections {
             let Some(live) = status.projections.iter().find(|live| live.name == it.name) else {
                 continue;
@@ -138,17 +160,23 @@ impl Report {
 fn projection(row: &Row, head: Lsn) -> Result<Projection, tokio_postgres::Error> {
     let state: String = row.try_get(1)?;
     let checkpoint: Option<Lsn> = row.try_get(2)?;
+    // A check constraint holds the column to these; a newer version's state is at least not live.
+    let state = State::parse(&state).unwrap_or(State::Detached);
+    let dead_letters = count(row.try_get(5)?);
+    let is_degraded = state == State::Live && 0 < dead_letters;
     Ok(Projection {
         name: row.try_get(0)?,
-        // A check constraint holds the column to these; a newer version's state is at least not live.
-        state: State::parse(&state).unwrap_or(State::Detached),
+        state: if is_degraded { State::Degraded } else { state },
         checkpoint,
-        lag_bytes: checkpoint.map(|it| head.bytes_since(it)),
+        // what nothing follows any more is not behind
+        lag_bytes: checkpoint.filter(|_| state != State::Detached).map(|it| head.bytes_since(it)),
         lag_seconds: None,
         events_per_second: None,
         events_total: count(row.try_get(3)?),
         error: row.try_get(4)?,
-        dead_letters: count(row.try_get(5)?),
+        dead_letters,
+        parked_keys: count(row.try_get(7)?),
+        oldest_parked_seconds: row.try_get(8)?,
         progress: row.try_get(6)?,
     })
 }
@@ -187,13 +215,17 @@ mod tests {
             events_total: 7,
             progress: None,
             dead_letters: 0,
+            parked_keys: 0,
+            oldest_parked_seconds: 0.0,
             error: None,
         };
         let mut report = Report {
             head: Lsn(916),
             projections: vec![known],
+            rebuilds: Vec::new(),
             slot: None,
             slot_name: "projector".to_owned(),
+            broadcasts: None,
             ready: None,
             reasons: Vec::new(),
         };
@@ -211,6 +243,9 @@ mod tests {
             error: None,
             progress: None,
             dead_letters: 0,
+            parked_keys: 0,
+            oldest_parked_seconds: 0.0,
+            rebuild: None,
         });
 
         report.add(&status);

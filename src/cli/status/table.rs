@@ -1,8 +1,9 @@
 //! The report as a table of at most 80 columns.
 
 use super::report::{Projection, Report};
+use crate::cli::check::plural;
 use crate::cli::figure::{bytes, duration, thousands};
-use crate::engine::status::State;
+use crate::engine::status::{BroadcastStatus, State};
 
 /// The width that everything fits into.
 const WIDTH: usize = 80;
@@ -22,6 +23,12 @@ pub(super) fn render(report: &Report) -> String {
     lines.extend(report.projections.iter().map(|it| projection(it, name_width)));
     lines.push(String::new());
     lines.push(slot(report));
+    lines.extend(report.broadcasts.iter().flat_map(broadcasts));
+    lines.extend(report.rebuilds.iter().map(|it| {
+        let name = fit(&it.projection, name_width);
+        fit(&format!("rebuild {name}  {}", it.text()), WIDTH)
+    }));
+    lines.extend(report.projections.iter().filter_map(set_aside));
     lines.extend(report.reasons.iter().map(|it| fit(&format!("  {it}"), WIDTH)));
     for it in &report.projections {
         if let Some(error) = it.error.as_deref().filter(|_it| it.state == State::Failed) {
@@ -59,6 +66,18 @@ fn projection(it: &Projection, name_width: usize) -> String {
     fit(&line, WIDTH)
 }
 
+/// `  dead_runs: 7 events of 2 rows set aside, the oldest 3 min ago`.
+fn set_aside(it: &Projection) -> Option<String> {
+    if it.dead_letters == 0 {
+        return None;
+    }
+    let number = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
+    let events = plural(number(it.dead_letters), "event");
+    let rows = plural(number(it.parked_keys), "row");
+    let age = duration(it.oldest_parked_seconds);
+    Some(fit(&format!("  {}: {events} of {rows} set aside, the oldest {age} ago", it.name), WIDTH))
+}
+
 fn lag(it: &Projection) -> String {
     let Some(lag_bytes) = it.lag_bytes else { return "-".to_owned() };
     let mut text = bytes(lag_bytes);
@@ -67,6 +86,24 @@ fn lag(it: &Projection) -> String {
         text.push_str(&duration(seconds));
     }
     text
+}
+
+/// Where broadcasts go and what waits; below it why, when it does not go on.
+fn broadcasts(it: &BroadcastStatus) -> Vec<String> {
+    let state = if it.failing { "waiting" } else { "sending" };
+    let mut line = format!("broadcasts {}  {state}", it.target);
+    if it.backlog_lines != 0 {
+        let (lines, bytes) = (it.backlog_lines, bytes(it.backlog_bytes));
+        line += &format!("  {lines} lines wait ({bytes}), {}", duration(it.lag_seconds));
+    }
+    for (count, what) in [(it.skipped_total, "skipped"), (it.refused_total, "refused")] {
+        if count != 0 {
+            line += &format!("  {count} {what}");
+        }
+    }
+    let error = it.last_error.as_deref().filter(|_error| it.failing);
+    let error = error.map(|error| fit(&format!("  {error}"), WIDTH));
+    std::iter::once(fit(&line, WIDTH)).chain(error).collect()
 }
 
 fn slot(report: &Report) -> String {
@@ -105,6 +142,7 @@ fn fit(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::progress::Progress;
     use crate::cli::status::report::Slot;
     use crate::lsn::Lsn;
 
@@ -119,6 +157,8 @@ mod tests {
             events_total: 9,
             progress: None,
             dead_letters: 0,
+            parked_keys: 0,
+            oldest_parked_seconds: 0.0,
             error: None,
         }
     }
@@ -127,6 +167,17 @@ mod tests {
         Report {
             head: Lsn(0x04A3_1C58),
             projections,
+            rebuilds: vec![Progress {
+                rebuild: 7,
+                projection: "run_status".to_owned(),
+                phase: "fold".to_owned(),
+                events_done: 1_220_000,
+                events_total: Some(2_000_000),
+                seconds: 25.4,
+                waiting_for: None,
+                error: None,
+                is_finished: false,
+            }],
             slot: Some(Slot {
                 active: true,
                 acknowledged: Some(Lsn(16)),
@@ -135,6 +186,7 @@ mod tests {
                 wal_status: Some("reserved".to_owned()),
             }),
             slot_name: "projector".to_owned(),
+            broadcasts: None,
             ready: Some(true),
             reasons: Vec::new(),
         }
@@ -155,6 +207,8 @@ mod tests {
             lag_seconds: Some(41.0),
             events_per_second: Some(0.0),
             dead_letters: 2,
+            parked_keys: 1,
+            oldest_parked_seconds: 95.0,
             ..live("dead_runs")
         };
 
@@ -167,6 +221,8 @@ mod tests {
         dead_runs       paused       0/4A31C58    90 KiB 41 s   -        2 dead
 
         slot projector  active  keeps 1.2 MiB of WAL (limit 10 GiB)  ready
+        rebuild run_status  61 %  1.2 M/2.0 M events  48 k/s  16 s left
+          dead_runs: 2 events of 1 row set aside, the oldest 95 s ago
         ");
     }
 
@@ -174,7 +230,12 @@ mod tests {
     fn without_the_sidecar_what_only_it_knows_is_left_out() {
         let known = Projection { lag_seconds: None, events_per_second: None, ..live("run_status") };
 
-        let text = render(&Report { ready: None, slot: None, ..report(vec![known]) });
+        let text = render(&Report {
+            ready: None,
+            slot: None,
+            rebuilds: Vec::new(),
+            ..report(vec![known])
+        });
 
         insta::assert_snapshot!(text, @r"
         PROJECTION  STATE        CHECKPOINT   LAG           RATE     ERRORS
@@ -202,5 +263,24 @@ mod tests {
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
+    }
+
+    #[test]
+    fn broadcasts_that_wait_say_why() {
+        let waiting = BroadcastStatus {
+            target: "http".to_owned(),
+            failing: true,
+            backlog_lines: 1_200,
+            backlog_bytes: 64 << 10,
+            lag_seconds: 12.0,
+            skipped_total: 7,
+            last_error: Some("Realtime answers 503".to_owned()),
+            ..BroadcastStatus::default()
+        };
+
+        let text = render(&Report { broadcasts: Some(waiting), ..report(Vec::new()) });
+
+        let said = "broadcasts http  waiting  1200 lines wait (64 KiB), 12 s  7 skipped\n  Realtime answers 503\n";
+        assert!(text.contains(said), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Check;
 use crate::definition::datum::Datum;
-use crate::definition::draft::{DraftOperation, DraftRule, Entry};
+use crate::definition::draft::{DraftOperation, DraftRule, Entry, Text};
 use crate::definition::expr::Expr;
 use crate::definition::model::{EventMatch, KeyPart, Op, Operation, Rule};
 use crate::definition::types::ColumnType;
@@ -12,7 +12,7 @@ use crate::definition::types::ColumnType;
 impl Check<'_> {
     pub(super) fn rule(&mut self, draft: &DraftRule, table_key: &[KeyPart]) -> Option<Rule> {
         let in_foreach = draft.foreach.is_some();
-        let events = self.events(draft);
+        let events = self.event_match(&draft.events, &draft.span);
         let when = draft.when.as_ref().and_then(|it| self.expr(it, false));
         let foreach = draft.foreach.as_ref().and_then(|it| self.expr(it, false));
         if let (Some(expr), Some(text)) = (&foreach, &draft.foreach)
@@ -54,27 +54,27 @@ impl Check<'_> {
         Some(Rule { events, when, foreach, key, operations, delete: draft.delete.is_some(), line })
     }
 
-    fn events(&mut self, draft: &DraftRule) -> EventMatch {
-        if draft.events.is_empty() && self.is_whole {
+    /// The events that a table of the file is for.
+    pub(in crate::definition) fn event_match(
+        &mut self,
+        events: &[Text],
+        span: &Range<usize>,
+    ) -> EventMatch {
+        if events.is_empty() && self.is_whole {
             let hint = "event = \"run_started\", a list of types, or \"*\" for all";
-            self.source.problem(
-                &draft.span,
-                "missing `event`",
-                "in this rule",
-                Some(hint.to_owned()),
-            );
+            self.source.problem(span, "missing `event`", "in this rule", Some(hint.to_owned()));
         }
-        if draft.events.iter().any(|it| it.value == "*") {
-            if let [_, second, ..] = draft.events.as_slice() {
+        if events.iter().any(|it| it.value == "*") {
+            if let [_, second, ..] = events {
                 let label = "`*` takes all events already";
                 self.source.problem(&second.span, "`*` beside other types", label, None);
             }
             return EventMatch::Any;
         }
-        if let Some(empty) = draft.events.iter().find(|it| it.value.is_empty()) {
+        if let Some(empty) = events.iter().find(|it| it.value.is_empty()) {
             self.source.problem(&empty.span, "empty event type", "no event has it", None);
         }
-        EventMatch::Types(draft.events.iter().map(|it| it.value.clone()).collect())
+        EventMatch::Types(events.iter().map(|it| it.value.clone()).collect())
     }
 
     /// In the order of the table's key, with all of its columns and no other.

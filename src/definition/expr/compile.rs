@@ -7,8 +7,8 @@ use jmespath::{ErrorReason, Variable};
 
 use super::function::FUNCTIONS;
 use super::{Expr, ExprError, Field, Node, Root};
+use crate::config::nearest;
 use crate::definition::datum::Datum;
-use crate::definition::near;
 use crate::definition::time::Unit;
 
 /// The parser recurses: a longer text could end the thread's stack.
@@ -140,7 +140,7 @@ impl Checker<'_> {
             return Ok(());
         }
         let constant = format!("a constant has quotes of its own: `'{name}'`");
-        let hint = match near::nearest(name, ENVELOPE.iter().copied()) {
+        let hint = match nearest(name, ENVELOPE.iter().copied()) {
             Some(near) if self.text == name => format!("did you mean `{near}`? {constant}"),
             Some(near) => format!("did you mean `{near}`?"),
             None if self.text == name => constant,
@@ -153,7 +153,7 @@ impl Checker<'_> {
         let offset = parenthesis.saturating_sub(name.len());
         let Some((_, fewest, most)) = FUNCTIONS.iter().find(|it| it.0 == name) else {
             let names = FUNCTIONS.iter().map(|it| it.0);
-            let hint = near::nearest(name, names).map(|near| format!("did you mean `{near}`?"));
+            let hint = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
             let message = format!("unknown function `{name}`");
             return Err(self.error(offset, name, &message, hint.as_deref()));
         };

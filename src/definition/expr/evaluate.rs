@@ -36,10 +36,40 @@ impl Node {
                 let right = right.evaluate(text, scope)?;
                 Ok(compare(comparator, &left, &right).map_or(Datum::Null, Datum::Bool))
             }
-            Self::DateTrunc(unit, it) => date_trunc(*unit, it.evaluate(text, scope)?),
-            Self::Redact(it) => Ok(redact(it.evaluate(text, scope)?, scope)),
+            Self::DateTrunc(unit, it) => date_trunc(*unit, it.evaluate(text, scope)?, scope),
+            Self::Redact(it) => it.redacted(text, scope),
             Self::Left(it, most) => Ok(left(it.evaluate(text, scope)?, *most)),
             Self::Tree(ast) => search(ast, text, scope),
+        }
+    }
+}
+
+impl Node {
+    /// The value after the rules of `[redact]`. A path tells them where the value stood.
+    fn redacted<'a>(&'a self, text: &'a str, scope: &Scope<'a>) -> Result<Datum<'a>, EvalError> {
+        match self {
+            Self::Or(left, right) => {
+                if left.evaluate(text, scope)?.is_truthy() {
+                    left.redacted(text, scope)
+                } else {
+                    right.redacted(text, scope)
+                }
+            }
+            Self::Path(root, path) => {
+                let datum = follow(*root, path, scope);
+                let start = root.name().into_iter();
+                if datum.is_null()
+                    || !scope.redactor().hides(start.chain(path.iter().map(String::as_str)))
+                {
+                    return Ok(datum.redacted(scope.redactor()));
+                }
+                let secret = match datum {
+                    Datum::Text(it) => scope.redactor().mark(&it),
+                    other => scope.redactor().mark(&other.to_string()),
+                };
+                Ok(Datum::Text(secret))
+            }
+            other => Ok(other.evaluate(text, scope)?.redacted(scope.redactor())),
         }
     }
 }
@@ -123,7 +153,7 @@ fn is_equal(left: f64, right: f64) -> bool {
     }
 }
 
-fn date_trunc(unit: Unit, datum: Datum<'_>) -> Result<Datum<'_>, EvalError> {
+fn date_trunc<'a>(unit: Unit, datum: Datum<'a>, scope: &Scope<'a>) -> Result<Datum<'a>, EvalError> {
     let time = match &datum {
         Datum::Null => return Ok(Datum::Null),
         Datum::Time(it) => Some(*it),
@@ -132,24 +162,10 @@ fn date_trunc(unit: Unit, datum: Datum<'_>) -> Result<Datum<'_>, EvalError> {
     };
     match time {
         Some(it) => Ok(Datum::Time(unit.truncate(it))),
-        None => Err(EvalError::new(format!("`date_trunc` needs a time, found {datum}"))),
-    }
-}
-
-fn redact<'a>(datum: Datum<'a>, scope: &Scope<'a>) -> Datum<'a> {
-    match datum {
-        Datum::Json(Cow::Borrowed(json)) => Datum::Json(scope.redactor().apply(json)),
-        Datum::Json(Cow::Owned(json)) => {
-            Datum::Json(Cow::Owned(scope.redactor().apply(&json).into_owned()))
+        None => {
+            let found = datum.redacted(scope.redactor());
+            Err(EvalError::new(format!("`date_trunc` needs a time, found {found}")))
         }
-        Datum::Text(text) => {
-            let quoted = serde_json::Value::from(text.as_ref()).to_string();
-            match scope.redactor().apply(&quoted) {
-                Cow::Borrowed(_) => Datum::Text(text),
-                Cow::Owned(other) => json::datum(&other).into_owned(),
-            }
-        }
-        other => other,
     }
 }
 

@@ -100,12 +100,28 @@ impl Expr {
         }
     }
 
+    /// The unit, when it is the unit of time in which the event was recorded: `hour` of
+    /// `date_trunc('hour', recorded_at)`.
+    pub fn as_recorded_unit(&self) -> Option<&'static str> {
+        match &self.node {
+            Node::DateTrunc(unit, it) => {
+                matches!(**it, Node::Field(Field::RecordedAt)).then(|| unit.name())
+            }
+            _ => None,
+        }
+    }
+
     /// The plain path within the payload that it is: `error`, `message` of `payload.error.message`.
     pub fn as_payload_path(&self) -> Option<&[String]> {
         match &self.node {
             Node::Path(Root::Payload, path) => Some(path),
             _ => None,
         }
+    }
+
+    /// Whether the rules of `[redact]` have a say in its value.
+    pub fn redacts(&self) -> bool {
+        self.node.redacts()
     }
 
     /// Whether it needs `item` or `index`, which only `foreach` brings.
@@ -116,6 +132,11 @@ impl Expr {
     /// Whether events can be told apart without a tree.
     pub fn is_fast(&self) -> bool {
         self.node.is_fast()
+    }
+
+    /// What of an event it reads.
+    pub(super) fn reads(&self) -> Reads {
+        self.node.reads()
     }
 
     /// Some value it may have, where the kind is known without an event.
@@ -137,6 +158,26 @@ impl fmt::Debug for Expr {
     }
 }
 
+/// What of an event an expression reads, besides what every event is read with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reads {
+    pub(super) event_id: bool,
+    pub(super) payload: bool,
+    pub(super) metadata: bool,
+}
+
+impl Reads {
+    const ALL: Self = Self { event_id: true, payload: true, metadata: true };
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            event_id: self.event_id || other.event_id,
+            payload: self.payload || other.payload,
+            metadata: self.metadata || other.metadata,
+        }
+    }
+}
+
 /// A step of evaluation.
 #[derive(Clone, Debug)]
 enum Node {
@@ -155,6 +196,32 @@ enum Node {
 }
 
 impl Node {
+    fn reads(&self) -> Reads {
+        let none = Reads::default();
+        match self {
+            Self::Field(Field::EventId) => Reads { event_id: true, ..none },
+            Self::Path(Root::Payload, _) => Reads { payload: true, ..none },
+            Self::Path(Root::Metadata, _) => Reads { metadata: true, ..none },
+            // an element is of what `foreach` reads
+            Self::Constant(_) | Self::Field(_) | Self::Path(Root::Item, _) => none,
+            Self::Or(a, b) | Self::And(a, b) | Self::Compare(_, a, b) => a.reads().and(b.reads()),
+            Self::Not(it) | Self::DateTrunc(_, it) | Self::Redact(it) | Self::Left(it, _) => {
+                it.reads()
+            }
+            Self::Tree(_) => Reads::ALL,
+        }
+    }
+
+    fn redacts(&self) -> bool {
+        match self {
+            Self::Redact(_) => true,
+            Self::Or(a, b) | Self::And(a, b) | Self::Compare(_, a, b) => a.redacts() || b.redacts(),
+            Self::Not(it) | Self::DateTrunc(_, it) | Self::Left(it, _) => it.redacts(),
+            // there is none inside of a tree
+            Self::Constant(_) | Self::Field(_) | Self::Path(..) | Self::Tree(_) => false,
+        }
+    }
+
     fn is_fast(&self) -> bool {
         match self {
             Self::Constant(_) | Self::Field(_) | Self::Path(..) => true,
@@ -173,6 +240,17 @@ enum Root {
     Payload,
     Metadata,
     Item,
+}
+
+impl Root {
+    /// The name it has in a path; an element has none of its own.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Payload => Some("payload"),
+            Self::Metadata => Some("metadata"),
+            Self::Item => None,
+        }
+    }
 }
 
 /// A field of the envelope that is not JSON.

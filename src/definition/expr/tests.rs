@@ -214,7 +214,7 @@ fn foreach_brings_each_item_and_its_index_into_scope() {
     let sku = Expr::compile("item.sku").unwrap();
     let place = Expr::compile("join('-', [item.sku, to_string(index)])").unwrap();
 
-    let items = Items::new(foreach.evaluate(&scope).unwrap()).unwrap();
+    let items = Items::new(foreach.evaluate(&scope).unwrap(), &REDACTOR).unwrap();
     let mut seen = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let scope = scope.with_item(item, index);
@@ -225,6 +225,6 @@ fn foreach_brings_each_item_and_its_index_into_scope() {
     }
 
     assert_eq!(seen, [(json!("a"), json!("a-0")), (json!("b"), json!("b-1"))]);
-    assert!(Items::new(text_json::datum("3")).is_err());
-    assert_eq!(Items::new(Datum::Null).unwrap().iter().count(), 0);
+    assert!(Items::new(text_json::datum("3"), &REDACTOR).is_err());
+    assert_eq!(Items::new(Datum::Null, &REDACTOR).unwrap().iter().count(), 0);
 }

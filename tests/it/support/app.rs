@@ -33,7 +33,12 @@ impl App {
 
     /// With the shipped definitions and further settings of the server.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
-        let app = Self::bare(settings).await;
+        Self::shipped_beside(Cluster::with(settings).await).await
+    }
+
+    /// With the shipped definitions, in a cluster that has something in it.
+    pub(crate) async fn shipped_beside(cluster: Cluster) -> Self {
+        let app = Self::migrated(cluster).await;
         for entry in shipped().read_dir().unwrap().map(Result::unwrap) {
             if entry.path().is_file() {
                 let to = app.projections().join(entry.file_name());
@@ -45,7 +50,10 @@ impl App {
 
     /// Without definitions.
     pub(crate) async fn bare(settings: &[(&str, &str)]) -> Self {
-        let cluster = Cluster::with(settings).await;
+        Self::migrated(Cluster::with(settings).await).await
+    }
+
+    async fn migrated(cluster: Cluster) -> Self {
         migrate::apply(&mut cluster.client().await, &Ident::new("public").unwrap()).await.unwrap();
         Self::unmigrated(cluster)
     }
@@ -130,9 +138,10 @@ impl App {
     /// Waits until every live projection has counted each event of history once.
     pub(crate) async fn caught_up(&self) {
         let events = self.value("select count(*) from events").await.unwrap();
-        let counted = "select coalesce(string_agg(distinct c.events::text, ' '), 'none')
+        let counted =
+            "select coalesce(string_agg(distinct coalesce(c.events::text, 'none'), ' '), 'none')
              from projector.projections p left join projector.checkpoints c on c.projection = p.name
-             where p.state not in ('failed', 'detached')";
+             where p.state not in ('failed', 'detached', 'paused')";
         self.becomes(counted, &events).await;
     }
 
@@ -226,11 +235,21 @@ impl Sidecar {
         self.lines.lock().unwrap().len()
     }
 
+    /// Where its HTTP server answers.
+    pub(crate) async fn address(&self) -> String {
+        let started: Value = serde_json::from_str(&self.says("\"listen\"").await).unwrap();
+        started["listen"].as_str().unwrap().to_owned()
+    }
+
     /// Answers of its HTTP server: status code and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let started: Value = serde_json::from_str(&self.says("\"listen\"").await).unwrap();
-        let address = started["listen"].as_str().unwrap().to_owned();
-        let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
+        self.get_with(path, "").await
+    }
+
+    /// The same, with further headers, each with its line's end.
+    pub(crate) async fn get_with(&self, path: &str, headers: &str) -> (u16, String) {
+        let address = self.address().await;
+        let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n{headers}\r\n");
         tokio::task::spawn_blocking(move || {
             let mut socket = TcpStream::connect(address).unwrap();
             socket.write_all(request.as_bytes()).unwrap();

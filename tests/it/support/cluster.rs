@@ -96,6 +96,26 @@ impl Cluster {
         self.server = Some(Server::start(self.options.clone()).await.unwrap());
     }
 
+    /// Copies its data as a base backup does, which has no slots; it is shut down meanwhile.
+    pub(crate) async fn back_up(&mut self) -> Backup {
+        self.stop().await;
+        let folder = fresh_path();
+        copy(&self.options.data, &folder);
+        for slot in folder.join("pg_replslot").read_dir().unwrap().map(Result::unwrap) {
+            std::fs::remove_dir_all(slot.path()).unwrap();
+        }
+        self.restart().await;
+        Backup { folder }
+    }
+
+    /// Puts the data of a backup in the place of its own, and starts again.
+    pub(crate) async fn restore(&mut self, backup: &Backup) {
+        self.stop().await;
+        std::fs::remove_dir_all(&self.options.data).unwrap();
+        copy(&backup.folder, &self.options.data);
+        self.restart().await;
+    }
+
     /// The postmaster's process id, while it runs.
     pub(crate) fn pid(&self) -> Option<Pid> {
         Some(self.server.as_ref()?.pid())
@@ -107,6 +127,17 @@ impl Drop for Cluster {
         drop(self.server.take());
         // A killed server's children may still be writing; what stays goes with the next sweep.
         drop(std::fs::remove_dir_all(&self.options.data));
+    }
+}
+
+/// A copy of a cluster's data, gone when dropped.
+pub(crate) struct Backup {
+    folder: PathBuf,
+}
+
+impl Drop for Backup {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.folder));
     }
 }
 
@@ -191,9 +222,13 @@ fn fresh_data() -> PathBuf {
     // Small WAL segments: less to copy, and a limit on kept WAL is soon reached.
     initialize(&template, binaries(), account.as_ref(), &["--wal-segsize=1".into()]).unwrap();
     let data = fresh_path();
-    let copied = Command::new("cp").arg("-Rp").args([&template, &data]).status().unwrap();
-    assert!(copied.success(), "cp -Rp {} {}", template.display(), data.display());
+    copy(&template, &data);
     data
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-Rp").args([from, to]).status().unwrap();
+    assert!(copied.success(), "cp -Rp {} {}", from.display(), to.display());
 }
 
 /// Removes what test processes left that were killed. Their servers ended by themselves.

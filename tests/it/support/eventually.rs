@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How long anything may take: `PROJECTOR_TEST_LIMIT` seconds, 60 if not set. It is only reached by
+/// How long anything may take: `PROJECTOR_TEST_LIMIT` seconds, 180 if not set. It is only reached by
 /// a test that fails.
 pub(crate) fn limit() -> Duration {
     let seconds = std::env::var("PROJECTOR_TEST_LIMIT").ok().map(|it| it.parse().unwrap());
-    Duration::from_secs(seconds.unwrap_or(60))
+    Duration::from_secs(seconds.unwrap_or(180))
 }
 
 /// Polls `look` until it gives `Ok`, and returns that. `Err` says what is there instead; the last

@@ -1,0 +1,2 @@
+// Nothing is deployed: the build is previewed.
+export default {}
