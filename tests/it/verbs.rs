@@ -220,7 +220,7 @@ async fn a_waiter_finds_its_own_write_although_nobody_writes_after_it() {
         let more = "select pg_logical_emit_message(false, 'somebody', 'else')";
         client.batch_execute(more).await.unwrap();
         let lsn = value(&client, "select pg_current_wal_insert_lsn()").await;
-        let wait = format!("select projector.wait_for('run_status', '{lsn}', '5 seconds')");
+        let wait = format!("select projector.wait_for('run_status', '{lsn}', '60 seconds')");
         assert_eq!(value(&client, &wait).await, "true");
         let seen = "select version from run_status";
         assert_eq!(value(&client, seen).await, (version + 1).to_string());
